@@ -1,0 +1,12 @@
+"""Full SMCA: strides 16, 32 and 64, intra- and multi-scale encoding, scale-selection attention."""
+
+from .smca_single_scale import model
+
+model.backbone.out_features = ["res4", "res5"]
+model.neck.in_channels = [1024, 2048]
+model.neck.in_strides = [16, 32]
+model.neck.strides = [16, 32, 64]
+model.encoder.blocks = ["intra", "intra", "multi", "intra", "intra"]
+model.encoder.ffn_dim = 1024
+model.encoder.num_levels = 3
+model.decoder.modulation.scale_selection = True

@@ -1,0 +1,108 @@
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, nn
+
+from .convert_released import convert_released, convert_resnet_name
+
+logger = logging.getLogger(__name__)
+
+TORCHVISION_PREFIX = "torchvision://"
+
+
+def load_initial_weights(model: nn.Module, source: str) -> None:
+    """Load what fits of a checkpoint into a model, and say what does not.
+
+    Args:
+        model: the detector.
+        source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release), or
+            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone.
+
+    Raises:
+        ValueError: if the file does not exist or is no checkpoint, or if no tensor of it fits the model.
+    """
+    if source.startswith(TORCHVISION_PREFIX):
+        weights = _torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX))
+    else:
+        weights = _read_checkpoint(source)
+        if any(name.startswith("transformer.") for name in weights):
+            weights = convert_released(weights, model.num_classes)
+    own = model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise ValueError(f"no tensor of {source} fits this model; is it a checkpoint of another one?")
+    model.load_state_dict(fitting, strict=False)
+    _report(source, own, weights, fitting)
+
+
+def frozen_norm_without_weights(model: nn.Module) -> bool:
+    """Whether the model has frozen norms that still are as constructed, as if no weights had been loaded."""
+    return any(
+        isinstance(module, FrozenBatchNorm2d) and not module.running_mean.any()
+        for module in model.modules()
+    )
+
+
+def _report(
+    source: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: Mapping
+) -> None:
+    logger.info("Loaded %d of the model's %d tensors from %s.", len(fitting), len(own), source)
+    misshapen = [
+        f"{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in weights
+        if k in own and k not in fitting
+    ]
+    unknown = [k for k in weights if k not in own]
+    missing = [k for k in own if k not in weights]
+    for what, names in (
+        ("skipped for their shape", misshapen),
+        ("skipped because the model has no such tensor", unknown),
+        ("not in the checkpoint, left as initialised", missing),
+    ):
+        if names:
+            logger.warning("%d tensors %s: %s", len(names), what, _shorten(names))
+
+
+def _shorten(names: list[str], limit: int = 12) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _torchvision_backbone(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    try:
+        weights = get_model_weights(name).IMAGENET1K_V1
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{TORCHVISION_PREFIX}{name}: torchvision has no such model with ImageNet weights, "
+            "use resnet50 or resnet101"
+        ) from error
+    state = weights.get_state_dict(progress=True, check_hash=True)
+    return convert_resnet(state)
+
+
+def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision ResNet's tensors under our names; its classifier is left out."""
+    return {
+        "backbone." + convert_resnet_name(name): tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+
+
+def _read_checkpoint(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise ValueError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict; expected tensors by name, under 'model'")
+    return state

@@ -1,0 +1,185 @@
+"""Between LazyConfig, in which experiments are written, and the CfgNode that Detectron2's predictor takes.
+
+The CfgNode carries the model's LazyConfig as data (JSON, in ``MODEL.SMCA.LAZY_MODEL``) and is derived from it, so
+that nothing is typed twice. A few keys stay live; any other edited model key would have no effect and raises.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg, instantiate
+from detectron2.utils.registry import _convert_target_to_string
+from omegaconf import DictConfig, OmegaConf
+
+LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
+"""Model keys that may be edited; so may INPUT.*_TEST, INPUT.FORMAT, DATASETS.TEST, TEST.DETECTIONS_PER_IMAGE."""
+
+# Where a limit of detections per image stands: ours, and Detectron2's R-CNN.
+DETECTION_LIMITS = (
+    "postprocessor.max_detections",
+    "roi_heads.box_predictor.test_topk_per_image",
+)
+
+# Detectron2's CfgNode keys that people know, and the LazyConfig field that does the same here.
+LAZY_FIELDS = {
+    "MODEL.BACKBONE.FREEZE_AT": "model.backbone.freeze_at",
+    "MODEL.META_ARCHITECTURE": "model._target_",
+    "MODEL.PIXEL_MEAN": "model.pixel_mean",
+    "MODEL.PIXEL_STD": "model.pixel_std",
+    "MODEL.RESNETS.DEPTH": "model.backbone.depth",
+    "MODEL.RESNETS.NORM": "model.backbone.norm",
+    "MODEL.RESNETS.OUT_FEATURES": "model.backbone.out_features",
+    "MODEL.RESNETS.RES5_DILATION": "model.backbone.dilate_res5",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": "model.backbone.stem_channels",
+    "MODEL.RETINANET.NUM_CLASSES": "model.num_classes",
+    "MODEL.ROI_HEADS.NUM_CLASSES": "model.num_classes",
+}
+
+
+def add_smca_config(cfg: CfgNode) -> None:
+    """Add this project's keys to a Detectron2 CfgNode; :func:`cfg_from_lazy` fills them."""
+    cfg.MODEL.SMCA = CfgNode()
+    # Zoo name or path the config came from, for messages only.
+    cfg.MODEL.SMCA.CONFIG = ""
+    # The `model` node of the LazyConfig as JSON.
+    cfg.MODEL.SMCA.LAZY_MODEL = ""
+
+
+def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> CfgNode:
+    """Derive the CfgNode that ``DefaultPredictor`` and ``build_model`` take from a LazyConfig.
+
+    Args:
+        lazy: an experiment with ``model`` and ``dataloader.test``.
+        name: where it came from, for messages.
+        weights: checkpoint to load.
+    """
+    cfg = get_cfg()
+    add_smca_config(cfg)
+    model = lazy_model_as_data(lazy.model)
+    _set_model_keys(cfg, model, name)
+    cfg.MODEL.WEIGHTS = weights
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+    test = lazy.dataloader.test
+    names = test.dataset.names
+    cfg.DATASETS.TEST = (names,) if isinstance(names, str) else tuple(names)
+    resize = test.mapper.augmentations[0]
+    cfg.INPUT.MIN_SIZE_TEST = resize.short_edge_length
+    cfg.INPUT.MAX_SIZE_TEST = resize.max_size
+    cfg.INPUT.FORMAT = model.get("input_format", "BGR")
+    limit = _detection_limit(model)
+    if limit is not None:
+        owner, key = limit
+        cfg.TEST.DETECTIONS_PER_IMAGE = owner[key]
+    return cfg
+
+
+def lazy_model_as_data(model: DictConfig) -> dict:
+    """A LazyConfig node as plain containers, interpolations resolved and every ``_target_`` a dotted name."""
+    node = copy.deepcopy(model)
+    _name_targets(node)
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def lazy_model_from_cfg(cfg: CfgNode) -> dict:
+    """The carried model with the live keys applied, ready for ``instantiate``.
+
+    Raises:
+        ValueError: if the CfgNode carries no model, or a model key was edited that has no effect.
+    """
+    node = cfg.MODEL.get("SMCA", {})
+    if not node or not node.LAZY_MODEL:
+        raise ValueError(
+            "this CfgNode carries no model: get one from smca.model_zoo.get_cfg(name) instead of filling it by hand"
+        )
+    model = json.loads(node.LAZY_MODEL)
+    _reject_dead_edits(cfg, model)
+    limit = _detection_limit(model)
+    if limit is not None:
+        owner, key = limit
+        owner[key] = cfg.TEST.DETECTIONS_PER_IMAGE
+    if "input_format" in model:
+        model["input_format"] = cfg.INPUT.FORMAT
+    return model
+
+
+def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
+    """Constructor arguments of the carried model, parts already built."""
+    model = lazy_model_from_cfg(cfg)
+    model.pop("_target_")
+    return {key: instantiate(_as_lazy(value)) for key, value in model.items()}
+
+
+def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
+    """Build the carried model, whatever its class."""
+    return instantiate(_as_lazy(lazy_model_from_cfg(cfg)))
+
+
+def _as_lazy(value: Any) -> Any:
+    return DictConfig(value, flags={"allow_objects": True}) if isinstance(value, dict) else value
+
+
+def _name_targets(node: Any) -> None:
+    if isinstance(node, DictConfig):
+        target = node.get("_target_")
+        if isinstance(target, Callable):
+            node._target_ = _convert_target_to_string(target)
+    if OmegaConf.is_config(node):
+        keys = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
+        for key in keys:
+            if not OmegaConf.is_interpolation(node, key):
+                _name_targets(node[key])
+
+
+def _set_model_keys(cfg: CfgNode, model: dict, name: str) -> None:
+    target = model["_target_"].rsplit(".", 1)[-1]
+    cfg.MODEL.META_ARCHITECTURE = target if target == "SMCA" else "LazyModel"
+    cfg.MODEL.PIXEL_MEAN = list(model["pixel_mean"])
+    cfg.MODEL.PIXEL_STD = list(model["pixel_std"])
+    cfg.MODEL.SMCA.CONFIG = name
+    cfg.MODEL.SMCA.LAZY_MODEL = json.dumps(model, sort_keys=True)
+
+
+def _detection_limit(model: dict) -> tuple[dict, str] | None:
+    """The mapping and key that hold the limit of detections per image."""
+    for path in DETECTION_LIMITS:
+        *parents, key = path.split(".")
+        node = model
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict) and key in node:
+            return node, key
+    return None
+
+
+def _reject_dead_edits(cfg: CfgNode, model: dict) -> None:
+    derived = get_cfg()
+    add_smca_config(derived)
+    _set_model_keys(derived, model, cfg.MODEL.SMCA.CONFIG)
+    derived.MODEL.SMCA.LAZY_MODEL = cfg.MODEL.SMCA.LAZY_MODEL
+    expected = dict(_leaves(derived.MODEL, "MODEL"))
+    for key, value in _leaves(cfg.MODEL, "MODEL"):
+        if key in LIVE_MODEL_KEYS or (key in expected and _equal(expected[key], value)):
+            continue
+        field = LAZY_FIELDS.get(key, "the matching field under `model`")
+        source = cfg.MODEL.SMCA.CONFIG or "the config"
+        raise ValueError(
+            f"cfg.{key} = {value!r} has no effect on this model; change {field} in the LazyConfig {source!r} "
+            "and derive the CfgNode from it"
+        )
+
+
+def _leaves(node: CfgNode, prefix: str) -> list[tuple[str, Any]]:
+    found = []
+    for key, value in node.items():
+        path = f"{prefix}.{key}"
+        found.extend(_leaves(value, path) if isinstance(value, CfgNode) else [(path, value)])
+    return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    as_plain = [list(v) if isinstance(v, list | tuple) else v for v in (a, b)]
+    return as_plain[0] == as_plain[1]

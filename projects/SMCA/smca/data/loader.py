@@ -1,0 +1,169 @@
+"""Batches whose content follows from (seed, position) alone, so that a loader's state is one number."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.data import DatasetFromList
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class TrainLoader:
+    """Endless batches of this process's share of the images.
+
+    Position p of the endless stream is image p mod N of a permutation drawn from (seed, p div N); its augmentation is
+    drawn from (seed, p). Iteration i takes the positions [i * total_batch_size, (i + 1) * total_batch_size), split
+    evenly over the processes in rank order. So a run that resumes at iteration i sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        *,
+        dataset: Sequence[dict],
+        mapper: Callable[[dict], dict],
+        total_batch_size: int,
+        num_workers: int = 4,
+        seed: int = 0,
+    ):
+        """
+        Args:
+            dataset: Detectron2's dataset dicts.
+            mapper: turns one dict into the model's input.
+            total_batch_size: images per step over all processes.
+            num_workers: loading processes per process.
+            seed: of sample order and augmentation.
+
+        Raises:
+            ValueError: if the data set is empty or the batch size is no multiple of the number of processes.
+        """
+        world_size = comm.get_world_size()
+        if len(dataset) == 0:
+            raise ValueError("the training data set has no images")
+        if total_batch_size < 1 or total_batch_size % world_size:
+            raise ValueError(
+                f"dataloader.train.total_batch_size {total_batch_size} must be a positive multiple of the "
+                f"{world_size} processes"
+            )
+        self.num_images = len(dataset)
+        self.total_batch_size = total_batch_size
+        self.num_workers = num_workers
+        self.start_iteration = 0
+        self._seed = seed
+        self._source = _PositionedDataset(DatasetFromList(list(dataset), copy=False), mapper, seed)
+
+    @property
+    def iterations_per_epoch(self) -> float:
+        return self.num_images / self.total_batch_size
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        """From ``start_iteration`` on, without end."""
+        sampler = _PositionSampler(
+            num_images=self.num_images,
+            total_batch_size=self.total_batch_size,
+            seed=self._seed,
+            start_iteration=self.start_iteration,
+        )
+        return iter(
+            DataLoader(
+                self._source,
+                batch_sampler=sampler,
+                num_workers=self.num_workers,
+                collate_fn=_as_list,
+                persistent_workers=False,
+                # Workers' own seeds are never used; this keeps the main process's generator untouched.
+                generator=torch.Generator(),
+            )
+        )
+
+
+class _PositionSampler(Sampler):
+    """Yields this rank's share of each step as a list of (position, image index)."""
+
+    def __init__(self, *, num_images: int, total_batch_size: int, seed: int, start_iteration: int):
+        self.num_images = num_images
+        self.total_batch_size = total_batch_size
+        self.seed = seed
+        self.start_iteration = start_iteration
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        share = self.total_batch_size // comm.get_world_size()
+        position = self.start_iteration * self.total_batch_size + comm.get_rank() * share
+        epoch, order = -1, None
+        while True:
+            batch = []
+            for p in range(position, position + share):
+                if p // self.num_images != epoch:
+                    epoch = p // self.num_images
+                    order = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+                batch.append((p, int(order[p % self.num_images])))
+            yield batch
+            position += self.total_batch_size
+
+
+class _PositionedDataset(Dataset):
+    """Maps (position, image index) with the global generators seeded by the position."""
+
+    def __init__(self, dataset: DatasetFromList, mapper: Callable[[dict], dict], seed: int):
+        self.dataset = dataset
+        self.mapper = mapper
+        self.seed = seed
+
+    def __getitem__(self, item: tuple[int, int]) -> dict:
+        position, index = item
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        word = int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
+        random.seed(word)
+        np.random.seed(word)
+        torch.manual_seed(word)
+        try:
+            return self.mapper(copy.deepcopy(self.dataset[index]))
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+def build_test_loader(
+    *,
+    dataset: Sequence[dict],
+    mapper: Callable[[dict], dict],
+    batch_size: int = 1,
+    num_workers: int = 4,
+) -> DataLoader:
+    """Every image once, in order, split over the processes in contiguous parts.
+
+    Args:
+        dataset: Detectron2's dataset dicts.
+        mapper: turns one dict into the model's input.
+        batch_size: images per step and process.
+        num_workers: loading processes per process.
+    """
+    start, stop = (
+        len(dataset) * rank // comm.get_world_size()
+        for rank in (comm.get_rank(), comm.get_rank() + 1)
+    )
+    return DataLoader(
+        _MappedDataset(DatasetFromList(list(dataset[start:stop]), copy=False), mapper),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_as_list,
+    )
+
+
+class _MappedDataset(Dataset):
+    def __init__(self, dataset: DatasetFromList, mapper: Callable[[dict], dict]):
+        self.dataset = dataset
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.mapper(copy.deepcopy(self.dataset[index]))
+
+
+def _as_list(batch: list[dict]) -> list[dict]:
+    return batch

@@ -1,0 +1,71 @@
+import difflib
+import inspect
+from collections.abc import Sequence
+
+from detectron2.utils.registry import locate
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+
+def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Set fields from the command line, in place.
+
+    ``key=value`` sets a field that exists, or a parameter of its parent's ``_target_``; ``+key=value`` adds any
+    other. Values follow hydra's grammar.
+
+    Raises:
+        ValueError: for a key that is neither, naming the nearest ones, or an override that cannot be read.
+    """
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"cannot read the override {text!r}, write key=value: {reason}") from error
+        if override.is_delete():
+            raise ValueError(f"override {text!r}: fields cannot be deleted, set them to null instead")
+        key = override.key_or_group
+        if not override.is_add():
+            _check_key(cfg, key)
+        OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
+    return cfg
+
+
+def _check_key(cfg: DictConfig, key: str) -> None:
+    *parents, leaf = key.split(".")
+    node = cfg
+    for depth, part in enumerate(parents):
+        if part not in _known_names(node):
+            raise ValueError(_unknown(key, parents[:depth], part, node))
+        node = node[part] if part in node else None
+        if not OmegaConf.is_config(node):
+            raise ValueError(
+                f"override {key}: {'.'.join(parents[: depth + 1])} is no group of fields but {node!r}"
+            )
+    if leaf not in _known_names(node):
+        raise ValueError(_unknown(key, parents, leaf, node))
+
+
+def _known_names(node) -> list[str]:
+    if not isinstance(node, DictConfig):
+        return [str(i) for i in range(len(node))]
+    names = [str(k) for k in node]
+    target = node.get("_target_")
+    if isinstance(target, str):
+        target = locate(target)
+    if callable(target):
+        try:
+            parameters = inspect.signature(target).parameters.values()
+        except ValueError:  # builtins without a signature
+            return names
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        names += [p.name for p in parameters if p.kind in named]
+    return names
+
+
+def _unknown(key: str, parents: list[str], part: str, node) -> str:
+    prefix = "".join(f"{p}." for p in parents)
+    names = [name for name in _known_names(node) if name != "_target_"]
+    near = difflib.get_close_matches(part, names, n=1, cutoff=0.4)
+    hint = f"the nearest is {prefix}{near[0]}" if near else f"there are {', '.join(sorted(set(names)))}"
+    return f"override {key}: there is no field {prefix}{part}; {hint} (write +{key}=... to add it)"

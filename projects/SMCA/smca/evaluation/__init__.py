@@ -1,0 +1,13 @@
+"""COCO evaluation, its training hook and the convergence plot."""
+
+from .coco_evaluator import CocoEvaluator
+from .convergence_plot import CurvePoint, plot_convergence, read_curves
+from .hook import EvaluationHook
+
+__all__ = [
+    "CocoEvaluator",
+    "CurvePoint",
+    "EvaluationHook",
+    "plot_convergence",
+    "read_curves",
+]

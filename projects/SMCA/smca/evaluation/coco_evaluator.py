@@ -1,0 +1,257 @@
+"""COCO box evaluation with all twelve numbers, by the fastest exact implementation at hand.
+
+Legend of the arrays that every implementation leaves behind: T IoU thresholds, R recall thresholds,
+K categories (in the order of their sorted ids), A area ranges (all, small, medium, large), M limits
+on detections per image. Entries are -1 where a category has no ground truth.
+"""
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+import os
+import time
+from collections import OrderedDict
+
+import detectron2.utils.comm as comm
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tabulate import tabulate
+
+from .coco_backend import resolve_backend
+
+
+class CocoEvaluator(COCOEvaluator):
+    """Detectron2's ``COCOEvaluator`` for boxes, with AR, AP per class and a choice of backend.
+
+    The parent reads the annotations and collects the predictions of all ranks; what happens to
+    them then is done here, because releases of Detectron2 differ there. On the main process
+    ``evaluate`` returns
+    ``{"bbox": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm",
+    "ARl", "AP-<class>", ...}}`` in percent, on other ranks an empty dict. A number without ground
+    truth to measure it on (no large object, say) is NaN. Without predictions the others are 0.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        """
+        Args:
+            dataset_name: a registered data set; one that makes its own files is made now if it has
+                not been.
+            output_dir: where to leave the predictions ("coco_instances_results.json"), if anywhere.
+            max_dets_per_image: limit for every number but AR1 and AR10; COCO's is 100. With another
+                limit N, AR100 is called ARN.
+            backend: see ``resolve_backend``.
+
+        Raises:
+            ValueError: the data set is not registered, its annotation file is no COCO json, or the
+                limit is not above 10.
+            ImportError: the backend is not usable here.
+        """
+        if max_dets_per_image is not None and max_dets_per_image <= 10:
+            raise ValueError(
+                f"max_dets_per_image is {max_dets_per_image}; it must be above 10, since AR1 and "
+                "AR10 are always measured."
+            )
+        self._backend, self._coco_eval_class = resolve_backend(backend)
+        if dataset_name not in DatasetCatalog.list():
+            raise ValueError(
+                f"Data set '{dataset_name}' is not registered; register it with "
+                "detectron2.data.datasets.register_coco_instances first."
+            )
+        try:
+            _make_available(dataset_name)
+            super().__init__(
+                dataset_name,
+                tasks=("bbox",),
+                output_dir=output_dir,
+                max_dets_per_image=max_dets_per_image,
+                use_fast_impl=False,
+            )
+            _complete_annotations(self._coco_api)
+        except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as e:
+            json_file = MetadataCatalog.get(dataset_name).get("json_file")
+            raise ValueError(
+                f"{json_file}, the annotation file of data set '{dataset_name}', is no COCO json "
+                f"({type(e).__name__}: {e}); give it 'images', 'annotations' and 'categories'."
+            ) from e
+        self._logger.info(f"COCO evaluation of '{dataset_name}' uses {self._backend}.")
+
+    def evaluate(self, img_ids: list[int] | None = None) -> dict:
+        """Evaluate what ``process`` has seen; must be called on every rank.
+
+        Args:
+            img_ids: ids of the images to evaluate on, by default all of the data set.
+        """
+        results = super().evaluate(img_ids=img_ids)
+        is_reporting = comm.is_main_process() or not self._distributed
+        if is_reporting and self._do_evaluation and "bbox" not in results:
+            # The parent returns nothing if no image was processed, which would hide that AP is 0.
+            self._results = OrderedDict()
+            self._eval_predictions([], img_ids=img_ids)
+            results = copy.deepcopy(self._results)
+        return results
+
+    def _eval_predictions(self, predictions: list[dict], img_ids: list[int] | None = None) -> None:
+        detections = self._with_dataset_category_ids(
+            itertools.chain.from_iterable(p.get("instances", ()) for p in predictions)
+        )
+        if self._output_dir:
+            PathManager.mkdirs(self._output_dir)
+            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            with open(path + ".tmp", "w") as f:
+                json.dump(detections, f)
+            os.replace(path + ".tmp", path)
+        if not self._do_evaluation:
+            self._logger.info("Annotations are not available for evaluation.")
+            return
+
+        start = time.perf_counter()
+        self._logger.info(f"Evaluating {len(detections)} boxes with {self._backend} ...")
+        # The implementations print progress and a summary of their own, each in its own words.
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco_eval = self._coco_eval_class(
+                self._coco_api, _as_coco(detections, self._coco_api), "bbox"
+            )
+            coco_eval.params.maxDets = list(self._max_dets_per_image)
+            if img_ids is not None:
+                coco_eval.params.imgIds = img_ids
+            coco_eval.evaluate()
+            coco_eval.accumulate()
+        self._logger.info(f"Evaluation took {time.perf_counter() - start:.2f} s.")
+
+        numbers = _summarize(coco_eval)
+        per_class = _average_precision_per_category(coco_eval, self._category_names())
+        self._log_tables(numbers, per_class)
+        numbers.update((f"AP-{name}", value) for name, value in per_class.items())
+        self._results["bbox"] = numbers
+
+    def _with_dataset_category_ids(self, detections) -> list[dict]:
+        """Copies with the data set's own category ids in place of contiguous ones."""
+        id_map = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if id_map is None:
+            return [dict(d) for d in detections]
+        dataset_id = {contiguous: original for original, contiguous in id_map.items()}
+        converted = []
+        for d in detections:
+            if d["category_id"] not in dataset_id:
+                raise ValueError(
+                    f"The model predicted class {d['category_id']}, but data set "
+                    f"'{self._metadata.name}' has {len(dataset_id)} classes (0 to "
+                    f"{len(dataset_id) - 1}); build the model with that number of classes."
+                )
+            converted.append({**d, "category_id": dataset_id[d["category_id"]]})
+        return converted
+
+    def _category_names(self) -> list[str]:
+        """Names of the K categories: the metadata's where it has them, else the file's."""
+        id_map = self._metadata.get("thing_dataset_id_to_contiguous_id") or {}
+        classes = self._metadata.get("thing_classes") or []
+        names = []
+        for category_id in sorted(self._coco_api.getCatIds()):
+            index = id_map.get(category_id, len(classes))
+            in_file = self._coco_api.cats[category_id].get("name", category_id)
+            names.append(classes[index] if index < len(classes) else str(in_file))
+        return names
+
+    def _log_tables(self, numbers: dict[str, float], per_class: dict[str, float]) -> None:
+        precisions = {k: v for k, v in numbers.items() if k.startswith("AP")}
+        recalls = {k: v for k, v in numbers.items() if k.startswith("AR")}
+        self._logger.info("Evaluation results for bbox: \n" + create_small_table(precisions))
+        self._logger.info("Average recall for bbox: \n" + create_small_table(recalls))
+        if any(np.isnan(v) for v in numbers.values()):
+            self._logger.info("nan: the data set has no such objects.")
+        columns = min(3, len(per_class))
+        if columns:
+            cells = list(itertools.chain.from_iterable(per_class.items()))
+            rows = [cells[i : i + 2 * columns] for i in range(0, len(cells), 2 * columns)]
+            table = tabulate(
+                rows,
+                headers=["category", "AP"] * columns,
+                tablefmt="pipe",
+                floatfmt=".3f",
+                numalign="left",
+            )
+            self._logger.info("Per-category bbox AP: \n" + table)
+
+
+def _make_available(dataset_name: str) -> None:
+    """Load the data set if its file or its category ids are not there before that."""
+    metadata = MetadataCatalog.get(dataset_name)
+    json_file = metadata.get("json_file")
+    if (
+        json_file is None
+        or not os.path.exists(json_file)
+        or metadata.get("thing_dataset_id_to_contiguous_id") is None
+    ):
+        DatasetCatalog.get(dataset_name)
+
+
+def _complete_annotations(coco: COCO) -> None:
+    """Fill in what pycocotools insists on and Detectron2's own loader does not."""
+    for annotation in coco.dataset.get("annotations", ()):
+        annotation.setdefault("iscrowd", 0)
+        if "area" not in annotation:
+            _, _, width, height = annotation["bbox"]
+            annotation["area"] = width * height
+
+
+def _as_coco(detections: list[dict], ground_truth: COCO) -> COCO:
+    """``COCO.loadRes`` for boxes, but it also takes an empty list. Changes ``detections``."""
+    unknown = {d["image_id"] for d in detections} - set(ground_truth.imgs)
+    if unknown:
+        raise ValueError(
+            f"There are predictions for image id {min(unknown)}, which the annotation file does "
+            "not have; evaluate on the data set that the images came from."
+        )
+    for number, detection in enumerate(detections, start=1):
+        _, _, width, height = detection["bbox"]
+        detection.update(id=number, area=width * height, iscrowd=0)
+    coco = COCO()
+    coco.dataset = {
+        "images": ground_truth.dataset["images"],
+        "categories": ground_truth.dataset["categories"],
+        "annotations": detections,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _mean_percent(values: np.ndarray) -> float:
+    measured = values[values > -1]
+    return float(measured.mean() * 100) if measured.size else float("nan")
+
+
+def _summarize(coco_eval: COCOeval) -> OrderedDict[str, float]:
+    """The twelve numbers of COCO, in its order, in percent, from accumulated arrays."""
+    precision = np.asarray(coco_eval.eval["precision"])[..., -1]  # (T, R, K, A)
+    recall = np.asarray(coco_eval.eval["recall"])  # (T, K, A, M)
+    thresholds = np.asarray(coco_eval.params.iouThrs)
+    numbers = OrderedDict(AP=_mean_percent(precision[..., 0]))
+    for iou in (0.5, 0.75):
+        at_iou = precision[np.isclose(thresholds, iou)]
+        numbers[f"AP{round(iou * 100)}"] = _mean_percent(at_iou[..., 0])
+    for area, suffix in enumerate("sml", start=1):
+        numbers[f"AP{suffix}"] = _mean_percent(precision[..., area])
+    for index, limit in enumerate(coco_eval.params.maxDets):
+        numbers[f"AR{limit}"] = _mean_percent(recall[..., 0, index])
+    for area, suffix in enumerate("sml", start=1):
+        numbers[f"AR{suffix}"] = _mean_percent(recall[..., area, -1])
+    return numbers
+
+
+def _average_precision_per_category(coco_eval: COCOeval, names: list[str]) -> dict[str, float]:
+    precision = np.asarray(coco_eval.eval["precision"])[..., 0, -1]  # (T, R, K)
+    return {name: _mean_percent(precision[..., k]) for k, name in enumerate(names)}

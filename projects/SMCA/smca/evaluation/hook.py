@@ -1,0 +1,198 @@
+"""The training hook that evaluates, keeps the best model and redraws the convergence plot."""
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+
+import detectron2.utils.comm as comm
+from detectron2.engine import HookBase
+from detectron2.evaluation.testing import flatten_results_dict
+from fvcore.common.checkpoint import Checkpointer
+
+from .convergence_plot import CurvePoint, Curves, draw_curves, read_curves
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationHook(HookBase):
+    """Evaluate every ``period`` iterations and after the last one.
+
+    Every number goes to the trainer's event storage, together with "epoch", so register this hook
+    before the ``PeriodicWriter``. The model with the highest ``metric`` is kept as
+    "model_best.pth", weights only; a resume still starts from the last checkpoint. The plot is
+    "convergence.png". Iterations count from 0, as everywhere in Detectron2; epochs are iterations
+    done, divided.
+
+    The best value and the curves are the hook's state, under the class's name in the trainer's
+    ``state_dict()``. Register it on all ranks, since ``evaluate`` runs on all.
+    """
+
+    def __init__(
+        self,
+        *,
+        period: int,
+        evaluate: Callable[[], Mapping | None],
+        iters_per_epoch: float,
+        output_dir: str,
+        checkpointer: Checkpointer | None = None,
+        metric: str = "bbox/AP",
+    ) -> None:
+        """
+        Args:
+            period: iterations between evaluations; 0 evaluates only at the end.
+            evaluate: returns nested results, on ranks but the main one something empty. It sees to
+                it that the model is in training mode afterwards, as ``inference_on_dataset`` does.
+            iters_per_epoch: training images / images per step.
+            output_dir: where metrics.json is and the plot goes.
+            checkpointer: writes the best model into its ``save_dir``; without one it is not kept.
+            metric: flat name ("bbox/AP") of the number that says which model is best.
+        """
+        if period < 0:
+            raise ValueError(
+                f"The evaluation period is {period}; it must be 0 (only at the end) or more."
+            )
+        if not iters_per_epoch > 0:
+            raise ValueError(f"iters_per_epoch is {iters_per_epoch}; it must be positive.")
+        self._period = period
+        self._evaluate = evaluate
+        self._iters_per_epoch = iters_per_epoch
+        self._output_dir = output_dir
+        self._checkpointer = checkpointer
+        self._metric = metric
+        prefix = metric.rpartition("/")[0]
+        group = f"{prefix}/" if prefix else ""
+        names = (metric, *(f"{group}{name}" for name in ("AP", "AP50", "AP75")))
+        self._curves: Curves = {name: [] for name in dict.fromkeys(names)}
+        self._best: CurvePoint | None = None
+        self._last_done = 0
+
+    @property
+    def best(self) -> CurvePoint | None:
+        """The best evaluation so far, None before the first."""
+        return self._best
+
+    def before_train(self) -> None:
+        start = self.trainer.start_iter
+        metrics_file = os.path.join(self._output_dir, "metrics.json")
+        if not comm.is_main_process() or not os.path.exists(metrics_file):
+            return
+        try:
+            written = read_curves(
+                metrics_file, tuple(self._curves), iters_per_epoch=self._iters_per_epoch
+            )
+        except ValueError as e:
+            logger.warning(f"The convergence plot starts anew: {e}")
+            return
+        for name, own in self._curves.items():
+            # The file may reach beyond the checkpoint that this training resumes from.
+            merged = {p.iteration: p for p in written[name] if p.iteration < start}
+            merged.update((p.iteration, p) for p in own)
+            self._curves[name] = [merged[iteration] for iteration in sorted(merged)]
+        # A checkpoint written just before an evaluation does not know what that found and kept.
+        known = [*([] if self._best is None else [self._best]), *self._curves[self._metric]]
+        self._best = max(known, key=lambda p: p.value, default=None)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        # The last evaluation is here too, not in after_train, where the iteration is one more: so
+        # the writers put it on the line of the last step.
+        if done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0):
+            self._run(done)
+
+    def after_train(self) -> None:
+        # Only a failed training ends below max_iter. A finished one that is resumed takes no step;
+        # it lacks its last evaluation if it was killed during that.
+        if self.trainer.iter >= self.trainer.max_iter > self._last_done:
+            self._run(self.trainer.max_iter)
+
+    def _run(self, done: int) -> None:
+        results = self._evaluate()
+        self._last_done = done
+        if results:
+            scalars = _flatten(results)
+            self.trainer.storage.put_scalars(
+                **scalars, epoch=done / self._iters_per_epoch, smoothing_hint=False
+            )
+            self._record(done, scalars)
+        # Ranks take different times to evaluate; they start the next step together.
+        comm.synchronize()
+
+    def _record(self, done: int, scalars: dict[str, float]) -> None:
+        epoch = done / self._iters_per_epoch
+        for name, points in self._curves.items():
+            if math.isfinite(scalars.get(name, math.nan)):
+                earlier = [p for p in points if p.iteration < done - 1]
+                self._curves[name] = [*earlier, CurvePoint(done - 1, epoch, scalars[name])]
+        value = scalars.get(self._metric)
+        if value is None:
+            logger.warning(
+                f"The evaluation has no '{self._metric}', so no best model is kept; it has "
+                f"{', '.join(list(scalars)[:6])}."
+            )
+        elif math.isfinite(value) and (self._best is None or value > self._best.value):
+            self._best = CurvePoint(done - 1, epoch, value)
+            self._save_best()
+        if self._best is not None:
+            logger.info(
+                f"best {self._metric} {self._best.value:.1f} at iteration {self._best.iteration} "
+                f"(epoch {self._best.epoch:.1f})"
+            )
+        self._draw()
+
+    def _save_best(self) -> None:
+        if self._checkpointer is None:
+            return
+        # A copy, because saving through the original would name this file as the one to resume
+        # from, and would add the optimizer, which makes it three times as large.
+        checkpointer = copy.copy(self._checkpointer)
+        checkpointer.checkpointables = {}
+        checkpointer.tag_last_checkpoint = lambda basename: None
+        checkpointer.save(
+            "model_best.tmp",
+            iteration=self._best.iteration,
+            **{self._metric: self._best.value},
+        )
+        partial = os.path.join(checkpointer.save_dir, "model_best.tmp.pth")
+        if os.path.exists(partial):
+            os.replace(partial, os.path.join(checkpointer.save_dir, "model_best.pth"))
+
+    def _draw(self) -> None:
+        if not comm.is_main_process() or not any(self._curves.values()):
+            return
+        try:
+            os.makedirs(self._output_dir, exist_ok=True)
+            draw_curves(self._curves, os.path.join(self._output_dir, "convergence.png"))
+        except Exception:
+            # Days of training are worth more than a picture that metrics.json can be drawn from.
+            logger.warning("The convergence plot could not be drawn.", exc_info=True)
+
+    def state_dict(self) -> dict:
+        """Plain numbers and lists, so that ``torch.load`` takes them with ``weights_only``."""
+        return {
+            "best": None if self._best is None else list(self._best),
+            "curves": {name: [list(p) for p in points] for name, points in self._curves.items()},
+            "last_done": self._last_done,
+        }
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up ``state_dict()``; curves that this hook does not draw are left out."""
+        best = state_dict["best"]
+        self._best = None if best is None else CurvePoint(*best)
+        self._last_done = state_dict["last_done"]
+        for name in self._curves:
+            self._curves[name] = [CurvePoint(*p) for p in state_dict["curves"].get(name, ())]
+
+
+def _flatten(results: Mapping) -> dict[str, float]:
+    flat = {}
+    for name, value in flatten_results_dict(results).items():
+        try:
+            flat[name] = float(value)
+        except (TypeError, ValueError) as e:
+            raise ValueError(
+                f"The evaluation gave {value!r} for '{name}'; it must return nested dicts of "
+                "numbers."
+            ) from e
+    return flat

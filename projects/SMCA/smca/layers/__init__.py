@@ -1,0 +1,22 @@
+"""Maths of the method, free of Detectron2.
+
+Shape legend, used in every file below:
+    B images in the batch, Q object queries, H heads, C channels of the model, D = C / H channels of a head,
+    S scales (feature levels), (h, w) a feature map and N = h * w its cells, L decoder layers, K class outputs.
+Points are always (x, y), sizes of maps always (h, w). In a padding mask True means padded.
+"""
+
+from .attention import CoAttention, MultiheadAttention
+from .feed_forward import FeedForward
+from .gaussian_prior import gaussian_log_prior
+from .mlp import MLP
+from .position_encoding import sine_position_encoding
+
+__all__ = [
+    "MLP",
+    "CoAttention",
+    "FeedForward",
+    "MultiheadAttention",
+    "gaussian_log_prior",
+    "sine_position_encoding",
+]

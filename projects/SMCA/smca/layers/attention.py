@@ -1,0 +1,146 @@
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MultiheadAttention(nn.Module):
+    """Dot-product attention of equation (1), taken apart so that callers can mix projections.
+
+    Parameters are packed and initialised as in ``torch.nn.MultiheadAttention``, whose checkpoints load unchanged.
+    The steps are separate methods because an encoder block may project each scale with weights of its own before
+    one joint softmax, and because the spatial prior enters between projection and softmax.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0):
+        """
+        Args:
+            embed_dim: C.
+            num_heads: H, a divisor of C.
+            dropout: probability of dropping an attention weight in training.
+
+        Raises:
+            ValueError: if ``num_heads`` does not divide ``embed_dim``.
+        """
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(
+                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
+            )
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def project_query(self, x: Tensor) -> Tensor:
+        """(B, Q, C) -> (B, H, Q, D)."""
+        return self._project(x, 0)
+
+    def project_key_value(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, C) twice -> (B, H, N, D) twice."""
+        return self._project(key, 1), self._project(value, 2)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Softmax attention of projected heads.
+
+        Args:
+            query: (B, H, Q, D).
+            key, value: (B, H, N, D).
+            bias: broadcastable to (B, H, Q, N); a float is added to the logits, a bool is True where a key may be
+                attended to.
+
+        Returns:
+            (B, H, Q, D).
+        """
+        if bias is not None and bias.is_floating_point():
+            bias = bias.to(query.dtype)
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """(B, H, Q, D) -> (B, Q, C), through the output projection."""
+        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, C) queries over (B, N, C) keys and values -> (B, Q, C); ``bias`` as in :meth:`attend`."""
+        heads = self.attend(self.project_query(query), *self.project_key_value(key, value), bias)
+        return self.merge_heads(heads)
+
+    def _project(self, x: Tensor, part: int) -> Tensor:
+        dim = x.shape[-1]
+        rows = slice(part * dim, (part + 1) * dim)
+        x = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class CoAttention(MultiheadAttention):
+    """Co-attention of object queries over S feature levels, equations (5), (6), (8) and (9).
+
+    Each level has its own softmax, modulated by its own log prior; the heads' outputs are summed with the
+    scale-selection weights. With one level and no prior it is DETR's cross-attention.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        *,
+        num_levels: int = 1,
+        share_key_value: bool = True,
+    ):
+        """
+        Args:
+            embed_dim, num_heads, dropout: as in :class:`MultiheadAttention`.
+            num_levels: S.
+            share_key_value: one key and value projection for all levels. The paper's text says one per level; its
+                parameter counts say shared, which is the default.
+        """
+        super().__init__(embed_dim, num_heads, dropout)
+        own = 0 if share_key_value else num_levels - 1
+        self.level_key_value = nn.ModuleList(
+            nn.Linear(embed_dim, 2 * embed_dim) for _ in range(own)
+        )
+
+    def forward(
+        self,
+        query: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+        biases: list[Tensor | None],
+        level_weights: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            query: (B, Q, C).
+            keys, values: S tensors (B, N_s, C) each.
+            biases: S additive logits, broadcastable to (B, H, Q, N_s), or None.
+            level_weights: (B, Q, S) scale-selection weights alpha, summing to 1; None weighs all levels equally.
+
+        Returns:
+            (B, Q, C).
+        """
+        q = self.project_query(query)
+        total = None
+        for s, (key, value, bias) in enumerate(zip(keys, values, biases, strict=True)):
+            heads = self.attend(q, *self._project_level(s, key, value), bias)
+            if level_weights is not None:
+                heads = heads * level_weights[:, None, :, s, None]
+            elif len(keys) > 1:
+                heads = heads / len(keys)
+            total = heads if total is None else total + heads
+        return self.merge_heads(total)
+
+    def _project_level(self, level: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if level == 0 or len(self.level_key_value) == 0:
+            return self.project_key_value(key, value)
+        linear = self.level_key_value[level - 1]
+        weights, biases = linear.weight.chunk(2), linear.bias.chunk(2)
+        return tuple(
+            F.linear(x, w, b).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, w, b in zip((key, value), weights, biases, strict=True)
+        )

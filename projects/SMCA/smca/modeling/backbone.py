@@ -1,0 +1,74 @@
+from collections.abc import Sequence
+
+from detectron2.modeling import ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+
+BLOCKS_PER_STAGE = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+def build_resnet(
+    *,
+    depth: int = 50,
+    out_features: Sequence[str] = ("res5",),
+    norm: str = "FrozenBN",
+    freeze_at: int = 2,
+    stem_channels: int = 64,
+    dilate_res5: bool = False,
+) -> ResNet:
+    """Detectron2's ResNet as torchvision and DETR build it: stride in the 3x3 convolution.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        out_features: names among "res2" ... "res5"; stages after the last one are not built.
+        norm: Detectron2's norm name; "FrozenBN" needs pre-trained weights, "BN" trains from scratch.
+        freeze_at: stages without gradients, counted from the stem: 2 freezes the stem and res2.
+        stem_channels: channels of the stem and of a res2 bottleneck; 64 is the standard width, 32 half of it.
+        dilate_res5: DC5. res5 keeps stride 16; as in torchvision its first block has dilation 1, the others 2
+            (Detectron2's own RES5_DILATION dilates the first one too, which released DC5 weights do not fit).
+
+    Raises:
+        ValueError: for an unknown depth or feature name, or a dilated ResNet of basic blocks.
+    """
+    if depth not in BLOCKS_PER_STAGE:
+        raise ValueError(f"ResNet depth {depth} is unknown; choose one of {sorted(BLOCKS_PER_STAGE)}")
+    stage_names = ("res2", "res3", "res4", "res5")
+    unknown = sorted(set(out_features) - set(stage_names))
+    if unknown or not out_features:
+        raise ValueError(
+            f"backbone.out_features {list(out_features)} must name stages among {list(stage_names)}"
+        )
+    bottleneck = depth >= 50
+    if dilate_res5 and not bottleneck:
+        raise ValueError(f"dilate_res5 needs bottleneck blocks (depth 50 or more), got {depth}")
+
+    num_stages = 1 + max(stage_names.index(f) for f in out_features)
+    stages, in_channels = [], stem_channels
+    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth][:num_stages]):
+        width = stem_channels * 2**index
+        dilated = dilate_res5 and index == 3
+        first_stride = 1 if index == 0 or dilated else 2
+        options = {"stride_per_block": [first_stride] + [1] * (num_blocks - 1), "norm": norm}
+        if bottleneck:
+            options["bottleneck_channels"] = width
+            options["stride_in_1x1"] = False
+            if dilated:
+                options["dilation_per_block"] = [1] + [2] * (num_blocks - 1)
+        out_channels = width * 4 if bottleneck else width
+        stages.append(
+            ResNet.make_stage(
+                BottleneckBlock if bottleneck else BasicBlock,
+                num_blocks,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                **options,
+            )
+        )
+        in_channels = out_channels
+    stem = BasicStem(in_channels=3, out_channels=stem_channels, norm=norm)
+    return ResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)

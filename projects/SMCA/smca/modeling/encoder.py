@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from smca.layers import FeedForward, MultiheadAttention
+
+from .feature_level import FeatureLevel
+
+BlockKind = Literal["intra", "multi"]
+
+
+class EncoderBlock(nn.Module):
+    """One post-norm transformer block over the tokens of S levels, equation (1).
+
+    An ``intra`` block attends inside each level, a ``multi`` block over the tokens of all levels at once. The two
+    differ only in which levels share a softmax; where weights are a level's own, a multi block still projects
+    each token with its own level's weights before the joint softmax.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: BlockKind,
+        embed_dim: int,
+        num_heads: int,
+        ffn_dim: int,
+        dropout: float,
+        num_levels: int,
+        share_attention: bool = True,
+        share_ffn: bool = True,
+    ):
+        """
+        Args:
+            kind: "intra" or "multi".
+            embed_dim, num_heads, ffn_dim: C, H and the hidden width of the feed-forward network.
+            dropout: on attention weights, the two residual branches and the hidden layer.
+            num_levels: S.
+            share_attention, share_ffn: one set of weights for all levels, or one per level. Norms are shared.
+        """
+        super().__init__()
+        self.kind = kind
+        self.attention = nn.ModuleList(
+            MultiheadAttention(embed_dim, num_heads, dropout)
+            for _ in range(1 if share_attention else num_levels)
+        )
+        self.ffn = nn.ModuleList(
+            FeedForward(embed_dim, ffn_dim, dropout) for _ in range(1 if share_ffn else num_levels)
+        )
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
+        if self.kind == "intra":
+            attended = [update for item in enumerate(levels) for update in self._attend([item])]
+        else:
+            attended = self._attend(list(enumerate(levels)))
+        return [
+            level.with_tokens(self._finish(index, level.tokens, update))
+            for index, (level, update) in enumerate(zip(levels, attended, strict=True))
+        ]
+
+    def _attend(self, group: list[tuple[int, FeatureLevel]]) -> list[Tensor]:
+        """Joint softmax over the tokens of a group of (index, level) -> one (B, N_s, C) update per level."""
+        projected = []
+        for index, level in group:
+            attention = self.attention[index % len(self.attention)]
+            located = level.tokens + level.position
+            projected.append(
+                (
+                    attention.project_query(located),
+                    *attention.project_key_value(located, level.tokens),
+                )
+            )
+        query, key, value = (torch.cat(parts, dim=2) for parts in zip(*projected, strict=True))
+        lengths = [level.tokens.shape[1] for _, level in group]
+        heads = self.attention[0].attend(query, key, value, _attention_mask(group))
+        return [
+            self.attention[index % len(self.attention)].merge_heads(part)
+            for (index, _), part in zip(group, heads.split(lengths, dim=2), strict=True)
+        ]
+
+    def _finish(self, index: int, tokens: Tensor, update: Tensor) -> Tensor:
+        tokens = self.norm1(tokens + self.dropout(update))
+        update = self.ffn[index % len(self.ffn)](tokens)
+        return self.norm2(tokens + self.dropout(update))
+
+
+def _attention_mask(group: list[tuple[int, FeatureLevel]]) -> Tensor | None:
+    masks = [level.attention_mask for _, level in group]
+    return None if masks[0] is None else torch.cat(masks, dim=-1)
+
+
+class Encoder(nn.Module):
+    """A sequence of intra- and multi-scale blocks, for the full model 2 intra, 1 multi, 2 intra."""
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[BlockKind],
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        ffn_dim: int = 2048,
+        dropout: float = 0.1,
+        num_levels: int = 1,
+        share_attention: bool = True,
+        share_ffn: bool = True,
+    ):
+        """
+        Args:
+            blocks: kind of each block, such as ["intra", "intra", "multi", "intra", "intra"]. With one level the
+                two kinds are the same.
+            others: as in :class:`EncoderBlock`.
+
+        Raises:
+            ValueError: for a kind that does not exist.
+        """
+        super().__init__()
+        unknown = sorted({str(kind) for kind in blocks} - {"intra", "multi"})
+        if unknown:
+            raise ValueError(
+                f"encoder.blocks {list(blocks)} has the unknown kind {unknown[0]!r}; write 'intra' or 'multi'"
+            )
+        self.num_levels = num_levels
+        self.blocks = nn.ModuleList(
+            EncoderBlock(
+                kind=kind,
+                embed_dim=embed_dim,
+                num_heads=num_heads,
+                ffn_dim=ffn_dim,
+                dropout=dropout,
+                num_levels=num_levels,
+                share_attention=share_attention,
+                share_ffn=share_ffn,
+            )
+            for kind in blocks
+        )
+
+    def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
+        """Levels in, the same levels with encoded tokens out."""
+        for block in self.blocks:
+            levels = block(levels)
+        return levels

@@ -1,0 +1,51 @@
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smca.layers import MLP
+
+
+class DetectionHeads(nn.Module):
+    """Class and box predictions shared by all decoder layers, equations (10) to (12)."""
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_classes: int,
+        no_object_class: bool = False,
+        prior_probability: float = 0.01,
+    ):
+        """
+        Args:
+            embed_dim: C.
+            num_classes: classes of the data set.
+            no_object_class: one more output, the last, for cross entropy; otherwise outputs are independent sigmoids.
+            prior_probability: every sigmoid's output at the start, which keeps the focal loss stable.
+        """
+        super().__init__()
+        self.classifier = nn.Linear(embed_dim, num_classes + int(no_object_class))
+        self.box = MLP(embed_dim, embed_dim, 4, num_layers=3)
+        if not no_object_class:
+            nn.init.constant_(
+                self.classifier.bias, -math.log((1 - prior_probability) / prior_probability)
+            )
+
+    def forward(self, hidden: Tensor, center_logits: Tensor | None) -> dict[str, Tensor]:
+        """
+        Args:
+            hidden: (L, B, Q, C) decoder output.
+            center_logits: (B, Q, 2) of the spatial prior, added to every layer's box centre; None for plain DETR.
+
+        Returns:
+            "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of the unpadded
+            image, both at least float32.
+        """
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        logits = self.classifier(hidden).to(dtype)
+        boxes = self.box(hidden).to(dtype)
+        if center_logits is not None:
+            boxes = boxes + F.pad(center_logits.to(dtype), (0, 2))
+        return {"pred_logits": logits, "pred_boxes": boxes.sigmoid()}

@@ -1,0 +1,178 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from smca.layers import MLP, gaussian_log_prior
+
+from .feature_level import FeatureLevel
+
+REFERENCE_STRIDE = 32
+"""Stride at which the bandwidth is beta itself; the exponent at stride s is multiplied by s / 32."""
+
+
+@dataclass(frozen=True)
+class SpatialPrior:
+    """Where the queries of one decoder layer look.
+
+    Attributes:
+        center_logits: (B, Q, 2) centre (x, y) before the sigmoid, shared by heads, levels and layers.
+        centers: S tensors (B, Q, H, 2), centres (x, y) in cells of the level.
+        scales: S tensors (B, Q, H, 2), inverse widths (s_x, s_y) in 1 / cells of the level.
+        betas: S bandwidths.
+        level_weights: (B, Q, S) scale-selection weights alpha, or None where all levels weigh the same.
+    H is 1 for a head-shared prior.
+    """
+
+    center_logits: Tensor
+    centers: list[Tensor]
+    scales: list[Tensor]
+    betas: list[float]
+    level_weights: Tensor | None
+
+    def log_prior(self, level: int, size: tuple[int, int]) -> Tensor:
+        """Equation (4) for one level of (h, w) cells -> (B, H, Q, h * w)."""
+        return gaussian_log_prior(
+            self.centers[level], self.scales[level], size, beta=self.betas[level]
+        )
+
+
+class LayerModulation(nn.Module):
+    """What one decoder layer predicts from o_q, its normalised input: offsets, scales and scale selection."""
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_levels: int,
+        num_heads: int,
+        offsets: bool,
+        scale: Literal["fixed", "single", "independent"],
+        scale_selection: bool,
+    ):
+        super().__init__()
+        self.shape = (num_levels, num_heads)
+        groups = num_levels * num_heads
+        scale_dims = {"fixed": 0, "single": 1, "independent": 2}[scale]
+        self.norm = nn.LayerNorm(embed_dim)
+        self.offset = nn.Linear(embed_dim, groups * 2) if offsets else None
+        self.scale = nn.Linear(embed_dim, groups * scale_dims) if scale_dims else None
+        self.level_selection = nn.Linear(embed_dim, num_levels) if scale_selection else None
+
+    def reset_parameters(self) -> None:
+        """Every head starts from the same wide prior: s = 1 whatever the query."""
+        if self.scale is not None:
+            nn.init.zeros_(self.scale.weight)
+            nn.init.ones_(self.scale.bias)
+
+    def forward(self, o_q: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(B, Q, C) -> offsets (B, Q, S, H, 2) in cells, scales (B, Q, S, H, 2), selection (B, Q, S)."""
+        offset = scale = selection = None
+        if self.offset is not None:
+            offset = self.offset(o_q).float().unflatten(-1, (*self.shape, 2))
+        if self.scale is not None:
+            scale = self.scale(o_q).float().unflatten(-1, (*self.shape, -1)).expand(
+                *o_q.shape[:2], *self.shape, 2
+            )
+        if self.level_selection is not None:
+            selection = self.level_selection(o_q).softmax(-1)  # equation (7)
+        return offset, scale, selection
+
+
+class SpatialModulation(nn.Module):
+    """Spatial prior of every decoder layer, equations (3), (4), (6) and (7).
+
+    The first layer predicts the centre with an MLP; later layers reuse it and predict only their own offsets and
+    scales. The head-shared prior of equation (5) is ``per_head=False``, which has no offsets.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_heads: int,
+        num_layers: int,
+        num_levels: int = 1,
+        per_head: bool = True,
+        scale: Literal["fixed", "single", "independent"] = "independent",
+        scale_selection: bool = False,
+        beta: float = 8.0,
+    ):
+        """
+        Args:
+            embed_dim, num_heads: C and H of the co-attention.
+            num_layers: decoder layers.
+            num_levels: S.
+            per_head: an offset and scales of its own for every head.
+            scale: "fixed" is the constant 1, "single" one scale for both axes, "independent" one for each.
+            scale_selection: equation (7); without it levels weigh the same.
+            beta: bandwidth at stride 32, see :func:`smca.layers.gaussian_log_prior`.
+
+        Raises:
+            ValueError: for an unknown ``scale`` or a ``beta`` that is not positive.
+        """
+        super().__init__()
+        if scale not in ("fixed", "single", "independent"):
+            raise ValueError(
+                f"modulation.scale must be 'fixed', 'single' or 'independent', got {scale!r}"
+            )
+        if not beta > 0:
+            raise ValueError(f"modulation.beta must be positive, got {beta}")
+        self.beta = beta
+        self.num_levels = num_levels
+        self.center = MLP(embed_dim, embed_dim, 2, num_layers=3)
+        self.layers = nn.ModuleList(
+            LayerModulation(
+                embed_dim=embed_dim,
+                num_levels=num_levels,
+                num_heads=num_heads if per_head else 1,
+                offsets=per_head,
+                scale=scale,
+                scale_selection=scale_selection and num_levels > 1,
+            )
+            for _ in range(num_layers)
+        )
+
+    def reset_parameters(self) -> None:
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    def forward(
+        self,
+        layer: int,
+        located_query: Tensor,
+        center_logits: Tensor | None,
+        levels: Sequence[FeatureLevel],
+        image_sizes: Tensor,
+    ) -> SpatialPrior:
+        """
+        Args:
+            layer: index of the decoder layer.
+            located_query: (B, Q, C) layer input plus query position; normalised here it is the paper's o_q.
+            center_logits: (B, Q, 2) from the first layer; None in the first layer.
+            levels: S feature levels, for their strides.
+            image_sizes: (B, 2) unpadded (width, height) in pixels.
+        """
+        predictor = self.layers[layer]
+        o_q = predictor.norm(located_query)
+        if center_logits is None:
+            center_logits = self.center(o_q)
+        offsets, scales, level_weights = predictor(o_q)
+        # Cell coordinates reach into the hundreds and are squared: never in half precision.
+        dtype = torch.promote_types(center_logits.dtype, torch.float32)
+        center = center_logits.to(dtype).sigmoid() * image_sizes[:, None].to(dtype)
+        shape = (*center.shape[:2], predictor.shape[1], 2)
+        centers, level_scales = [], []
+        for s, level in enumerate(levels):
+            in_cells = (center / level.stride)[:, :, None].expand(shape)
+            centers.append(in_cells if offsets is None else in_cells + offsets[:, :, s])
+            level_scales.append(in_cells.new_ones(shape) if scales is None else scales[:, :, s])
+        return SpatialPrior(
+            center_logits=center_logits,
+            centers=centers,
+            scales=level_scales,
+            betas=[self.beta * REFERENCE_STRIDE / level.stride for level in levels],
+            level_weights=level_weights,
+        )

@@ -1,0 +1,192 @@
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from smca.config import model_parts_from_cfg
+
+from .criterion import SetCriterion
+from .decoder import Decoder, DecoderOutput
+from .encoder import Encoder
+from .heads import DetectionHeads
+from .matcher import Target
+from .neck import Neck
+
+
+@META_ARCH_REGISTRY.register()
+class SMCA(nn.Module):
+    """SMCA and DETR detectors: which one it is, is a matter of the parts handed in.
+
+    image -> backbone -> neck -> encoder -> decoder -> heads -> criterion in training, postprocessor in inference.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        neck: Neck,
+        encoder: Encoder,
+        decoder: Decoder,
+        heads: DetectionHeads,
+        criterion: SetCriterion,
+        postprocessor: Callable[[Tensor, Tensor, list[tuple[int, int]]], list[Instances]],
+        num_classes: int,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str = "RGB",
+    ):
+        """
+        Args:
+            backbone: gives the features that the neck asks for.
+            neck, encoder, decoder, heads: see their classes.
+            criterion: losses from raw outputs and targets.
+            postprocessor: detections from the last layer's outputs.
+            num_classes: classes of the data set.
+            pixel_mean, pixel_std: per channel, in the order of ``input_format`` and the unit of the images (0..255).
+            input_format: channel order of the images the model is given, "RGB" or "BGR".
+
+        Raises:
+            ValueError: if the parts disagree on channels, strides or the number of levels.
+        """
+        super().__init__()
+        _check_features(backbone, neck)
+        _check_levels(neck, encoder, decoder)
+        self.backbone = backbone
+        self.neck = neck
+        self.encoder = encoder
+        self.decoder = decoder
+        self.heads = heads
+        self.criterion = criterion
+        self.postprocessor = postprocessor
+        self.num_classes = num_classes
+        self.input_format = input_format
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), False)
+        initialize_transformer(encoder, decoder)
+        # Convolutions run faster so, and the neck's flattening to tokens becomes a view.
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, cfg) -> dict:
+        return model_parts_from_cfg(cfg)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """
+        Args:
+            batched_inputs: Detectron2's format. "image": (3, height, width) tensor, 0..255, in ``input_format``;
+                "instances" with ``gt_boxes`` and ``gt_classes`` in training; "height" and "width" of the wanted
+                output in inference (default: the image's own).
+
+        Returns:
+            In training weighted losses by name, in inference [{"instances": Instances}] in the wanted output size.
+        """
+        images = self.preprocess_images(batched_inputs)
+        decoded = self.decode(images)
+        if self.training:
+            outputs = self.heads(decoded.hidden, decoded.center_logits)
+            return self.criterion(outputs, self.prepare_targets(batched_inputs))
+        outputs = self.heads(decoded.hidden[-1:], decoded.center_logits)
+        results = self.postprocessor(
+            outputs["pred_logits"][0], outputs["pred_boxes"][0], images.image_sizes
+        )
+        return [
+            {"instances": _resize_instances(result, item)}
+            for result, item in zip(results, batched_inputs, strict=True)
+        ]
+
+    def raw_outputs(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Outputs of all L decoder layers before postprocessing.
+
+        Returns:
+            "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of each unpadded
+            image.
+        """
+        decoded = self.decode(self.preprocess_images(batched_inputs))
+        return self.heads(decoded.hidden, decoded.center_logits)
+
+    def preprocess_images(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise, then pad at the right and bottom to the largest height and width of the batch."""
+        images = [
+            (item["image"].to(self.device) - self.pixel_mean) / self.pixel_std
+            for item in batched_inputs
+        ]
+        return ImageList.from_tensors(images)
+
+    def decode(self, images: ImageList) -> DecoderOutput:
+        """The network up to the decoder's output, for normalised and padded images."""
+        pixels = images.tensor.contiguous(memory_format=torch.channels_last)
+        features = self.backbone(pixels)
+        levels = self.encoder(self.neck(features, padding_mask(images)))
+        image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
+        return self.decoder(levels, image_sizes)
+
+    def prepare_targets(self, batched_inputs: list[dict]) -> list[Target]:
+        """Ground-truth ``Instances`` -> targets, boxes relative to the unpadded image."""
+        targets = []
+        for item in batched_inputs:
+            instances = item["instances"].to(self.device)
+            height, width = instances.image_size
+            boxes = instances.gt_boxes.tensor
+            relative = boxes / boxes.new_tensor([width, height, width, height])
+            targets.append(Target(instances.gt_classes, box_convert(relative, "xyxy", "cxcywh")))
+        return targets
+
+
+def padding_mask(images: ImageList) -> Tensor | None:
+    """(B, height, width) bool, True where the batch is padding; None if no image is padded."""
+    height, width = images.tensor.shape[-2:]
+    if all(size == (height, width) for size in map(tuple, images.image_sizes)):
+        return None
+    mask = torch.ones(len(images), height, width, dtype=torch.bool, device=images.tensor.device)
+    for row, (h, w) in zip(mask, images.image_sizes, strict=True):
+        row[:h, :w] = False
+    return mask
+
+
+def initialize_transformer(encoder: Encoder, decoder: Decoder) -> None:
+    """Xavier-uniform on every matrix, as DETR does, except the query embedding and the prior's scales."""
+    for module in (encoder, decoder):
+        for name, parameter in module.named_parameters():
+            if parameter.dim() > 1 and name != "query_embedding.weight":
+                nn.init.xavier_uniform_(parameter)
+    if decoder.modulation is not None:
+        decoder.modulation.reset_parameters()
+
+
+def _check_features(backbone: Backbone, neck: Neck) -> None:
+    given = backbone.output_shape()
+    for name, wanted in neck.input_shape.items():
+        shape = given.get(name)
+        if shape is None:
+            raise ValueError(
+                f"the neck wants backbone feature {name!r}, the backbone gives {sorted(given)}"
+            )
+        if (shape.channels, shape.stride) != (wanted.channels, wanted.stride):
+            raise ValueError(
+                f"backbone feature {name!r} has {shape.channels} channels at stride {shape.stride}, "
+                f"neck.in_channels and in_strides say {wanted.channels} at stride {wanted.stride}"
+            )
+
+
+def _check_levels(neck: Neck, encoder: Encoder, decoder: Decoder) -> None:
+    wanted = (encoder.num_levels, decoder.num_levels)
+    if wanted != (len(neck.strides),) * 2:
+        raise ValueError(
+            f"neck.strides {list(neck.strides)} gives {len(neck.strides)} levels, encoder.num_levels is {wanted[0]} "
+            f"and decoder.num_levels {wanted[1]}; make them equal"
+        )
+
+
+def _resize_instances(result: Instances, item: dict) -> Instances:
+    height, width = result.image_size
+    return detector_postprocess(result, item.get("height", height), item.get("width", width))

@@ -1,0 +1,97 @@
+"""Packaging of `smca`; the build system and the tools' settings are in pyproject.toml."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+SOURCE = "projects/SMCA"
+
+INSTALL_REQUIRES = [
+    # Detectron2 is not here since no index has it: see smca_install_detectron2.
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "pycocotools>=2.0.7",
+    "fvcore>=0.1.5,<0.1.6",
+    "iopath>=0.1.9,<0.2",
+    "omegaconf>=2.1,<3",
+    "hydra-core>=1.1,<2",
+    "cloudpickle",
+    "tabulate",
+    "tensorboard",
+    "tqdm>4.29.0",
+    "matplotlib>=3.7",
+    "Pillow>=10",
+    "yacs>=0.1.8",
+    "termcolor>=1.1",
+    "safetensors>=0.4",
+    # Detectron2's model zoo imports pkg_resources, which newer setuptools no longer have.
+    "setuptools>=70.1,<81",
+]
+DEMO_REQUIRES = [
+    "scikit-learn>=1.3",
+    "opencv-python-headless>=4.8",
+    "faster-coco-eval>=1.6",
+]
+DEV_REQUIRES = [
+    *DEMO_REQUIRES,
+    "hypothesis>=6.100",
+    "pytest>=8",
+    # Another minor version may format differently, and `make test` compares.
+    "ruff~=0.17.6",
+]
+COMMANDS = {
+    "smca-install-detectron2": "smca_install_detectron2:main",
+}
+
+
+def read_version() -> str:
+    text = (ROOT / SOURCE / "smca" / "version.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
+
+
+def find_configs() -> dict[str, str]:
+    """Package name -> folder of `configs/` and of everything below it that holds files."""
+    folders = [ROOT / "configs", *(ROOT / "configs").rglob("*/")]
+    return {
+        ".".join(("smca", *folder.relative_to(ROOT).parts)): folder.relative_to(ROOT).as_posix()
+        for folder in sorted(folders)
+        if folder.is_dir() and folder.name != "__pycache__"
+    }
+
+
+class CleanBuildPy(build_py):
+    """Forget the last build first, or files that were since renamed would be shipped, too."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib) / "smca", ignore_errors=True)
+        super().run()
+
+
+CONFIGS = find_configs()
+README = ROOT / "README.md"
+
+setup(
+    name="smca",
+    version=read_version(),
+    description="SMCA-DETR, fast convergence of DETR, as an extension of Detectron2",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={"": SOURCE, **CONFIGS},
+    packages=[*find_packages(SOURCE, include=["smca", "smca.*"]), *CONFIGS],
+    package_data={"smca": ["**/*.json", "**/*.png"]},
+    include_package_data=False,
+    py_modules=["smca_detectron2_recipe", "smca_install_detectron2"],
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"demo": DEMO_REQUIRES, "dev": DEV_REQUIRES},
+    entry_points={"console_scripts": [f"{name} = {entry}" for name, entry in COMMANDS.items()]},
+    cmdclass={"build_py": CleanBuildPy},
+)
