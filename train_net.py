@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 import smca  # noqa: F401 - registers the model and the data sets
+from smca.data import DigitsError
 from smca.engine import (
     apply_overrides,
     check_inputs,
@@ -28,14 +29,13 @@ from smca.engine import (
 
 
 def main(args: argparse.Namespace) -> None:
-    setup_logger(distributed_rank=comm.get_rank(), name="smca")
     try:
         cfg = setup(args)
         if args.eval_only:
             print_csv_format(evaluate_only(cfg, resume=args.resume))
             return
         trainer, start, stop = prepare_training(cfg, resume=args.resume)
-    except ValueError as error:
+    except (ValueError, ImportError, DigitsError) as error:
         sys.exit(f"train_net.py: {error}")
     trainer.train(start, stop)
 

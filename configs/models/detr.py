@@ -32,7 +32,7 @@ model = L(SMCA)(
         embed_dim=256,
     ),
     encoder=L(Encoder)(
-        blocks=["intra"] * 6,
+        blocks="6Intra",
         embed_dim="${..neck.embed_dim}",
         num_heads=8,
         ffn_dim=2048,

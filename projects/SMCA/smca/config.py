@@ -23,6 +23,8 @@ DETECTION_LIMITS = (
     "roi_heads.box_predictor.test_topk_per_image",
 )
 
+NUM_CLASSES_FIELDS = ("num_classes", "roi_heads.num_classes", "head.num_classes")
+
 # Detectron2's CfgNode keys that people know, and the LazyConfig field that does the same here.
 LAZY_FIELDS = {
     "MODEL.BACKBONE.FREEZE_AT": "model.backbone.freeze_at",
@@ -116,6 +118,15 @@ def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
 def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
     """Build the carried model, whatever its class."""
     return instantiate(_as_lazy(lazy_model_from_cfg(cfg)))
+
+
+def num_classes_of(model: DictConfig) -> int | None:
+    """Classes of a model's LazyConfig: ours, Detectron2's R-CNN and dense detectors; None if it does not say."""
+    for path in NUM_CLASSES_FIELDS:
+        value = OmegaConf.select(model, path)
+        if value is not None:
+            return value
+    return None
 
 
 def _as_lazy(value: Any) -> Any:

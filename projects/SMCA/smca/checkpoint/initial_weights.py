@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
@@ -18,12 +19,16 @@ def load_initial_weights(model: nn.Module, source: str) -> None:
 
     Args:
         model: the detector.
-        source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release), or
-            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone.
+        source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release),
+            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone, or a
+            "detectron2://" name or .pkl file, which Detectron2's own checkpointer loads.
 
     Raises:
         ValueError: if the file does not exist or is no checkpoint, or if no tensor of it fits the model.
     """
+    if source.startswith("detectron2://") or source.endswith(".pkl"):
+        DetectionCheckpointer(model).load(source)
+        return
     if source.startswith(TORCHVISION_PREFIX):
         weights = _torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX))
     else:

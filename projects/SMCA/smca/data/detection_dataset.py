@@ -34,6 +34,11 @@ def load_detection_dataset(names: str | Sequence[str], *, filter_empty: bool = F
             f"data set {', '.join(names)}: {error.filename or error} does not exist; put it there, or set "
             "DETECTRON2_DATASETS to the folder that holds the data sets"
         ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"data set {', '.join(names)}: its annotations are no COCO json ({type(error).__name__}: {error}); "
+            "every image, annotation and category needs COCO's fields"
+        ) from error
     missing = [d["file_name"] for d in dicts if not os.path.isfile(d["file_name"])]
     if missing:
         raise ValueError(

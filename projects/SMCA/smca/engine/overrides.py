@@ -24,25 +24,29 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             raise ValueError(f"cannot read the override {text!r}, write key=value: {reason}") from error
         if override.is_delete():
             raise ValueError(f"override {text!r}: fields cannot be deleted, set them to null instead")
+        if override.is_sweep_override():
+            raise ValueError(f"override {text!r}: give one value, or a list as key=[a,b]")
         key = override.key_or_group
-        if not override.is_add():
-            _check_key(cfg, key)
+        _check_key(cfg, key, override.is_add())
         OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
     return cfg
 
 
-def _check_key(cfg: DictConfig, key: str) -> None:
+def _check_key(cfg: DictConfig, key: str, adding: bool) -> None:
     *parents, leaf = key.split(".")
     node = cfg
     for depth, part in enumerate(parents):
+        names = [str(i) for i in (node if isinstance(node, DictConfig) else range(len(node)))]
+        if adding and part not in names:
+            return
         if part not in _known_names(node):
             raise ValueError(_unknown(key, parents[:depth], part, node))
-        node = node[part] if part in node else None
+        node = node[part if isinstance(node, DictConfig) else int(part)] if part in names else None
         if not OmegaConf.is_config(node):
             raise ValueError(
                 f"override {key}: {'.'.join(parents[: depth + 1])} is no group of fields but {node!r}"
             )
-    if leaf not in _known_names(node):
+    if not adding and leaf not in _known_names(node):
         raise ValueError(_unknown(key, parents, leaf, node))
 
 

@@ -2,7 +2,8 @@ import math
 import time
 
 import torch
-from detectron2.engine import SimpleTrainer, TrainerBase
+from detectron2.engine import TrainerBase
+from detectron2.utils import comm
 from torch import nn
 
 from smca.data.loader import TrainLoader
@@ -57,7 +58,7 @@ class Trainer(TrainerBase):
         total = sum(losses.values())
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        values = torch.stack([*(v.detach() for v in losses.values())]).tolist()
+        values = torch.stack([v.detach() for v in losses.values()]).tolist()
         named = dict(zip(losses, values, strict=True))
         self._check_losses(named, batch)
         max_norm = self.clip_grad_norm if self.clip_grad_norm > 0 else math.inf
@@ -69,7 +70,7 @@ class Trainer(TrainerBase):
             )
         self.optimizer.step()
         self.storage.put_scalar("grad_norm", norm)
-        SimpleTrainer.write_metrics({k: torch.tensor(v) for k, v in named.items()}, data_time)
+        self._write_metrics(named, data_time)
 
     def state_dict(self) -> dict:
         state = super().state_dict()
@@ -79,6 +80,16 @@ class Trainer(TrainerBase):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+
+    def _write_metrics(self, losses: dict[str, float], data_time: float) -> None:
+        """Losses averaged over ranks and the slowest rank's waiting time, under Detectron2's names."""
+        gathered = comm.gather((losses, data_time))
+        if comm.is_main_process():
+            mean = {k: sum(rank[k] for rank, _ in gathered) / len(gathered) for k in losses}
+            self.storage.put_scalar("data_time", max(waited for _, waited in gathered))
+            self.storage.put_scalar("total_loss", sum(mean.values()))
+            if len(mean) > 1:
+                self.storage.put_scalars(**mean)
 
     def _check_losses(self, losses: dict[str, float], batch: list[dict]) -> None:
         bad = [name for name, value in losses.items() if not math.isfinite(value)]

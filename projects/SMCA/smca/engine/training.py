@@ -1,7 +1,9 @@
 """From a LazyConfig to a trained or evaluated model: what ``train_net.py`` does."""
 
+import inspect
 import logging
 import os
+from collections.abc import Callable
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -10,10 +12,12 @@ from detectron2.engine import default_writers, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
+from smca.config import num_classes_of
 from smca.data.detection_dataset import check_classes
 from smca.evaluation import EvaluationHook
 
@@ -47,8 +51,9 @@ def check_inputs(cfg: DictConfig, *, training: bool) -> None:
     for split in ("train", "test") if training else ("test",):
         node = cfg.dataloader[split].dataset
         dataset = instantiate(node)
-        if "num_classes" in cfg.model:
-            check_classes(dataset, cfg.model.num_classes, str(node.names))
+        num_classes = num_classes_of(cfg.model)
+        if num_classes is not None:
+            check_classes(dataset, num_classes, str(node.names))
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         raise ValueError(f"train.init_checkpoint: there is no file {source}")
@@ -111,8 +116,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     loader = instantiate(cfg.dataloader.train)
     per_epoch = loader.iterations_per_epoch
     max_iter = cfg.train.max_iter or iteration_of_epoch(cfg.train.epochs, per_epoch)
-    cfg.lr_multiplier.iterations_per_epoch = per_epoch
-    cfg.lr_multiplier.max_iter = max_iter
+    _fill_schedule(cfg.lr_multiplier, iterations_per_epoch=per_epoch, max_iter=max_iter)
 
     trainer = Trainer(
         model=create_ddp_model(model, **cfg.train.ddp),
@@ -142,6 +146,19 @@ def _initialize(cfg: DictConfig, model: nn.Module) -> None:
             "the backbone's norms are frozen but no weights are loaded, so it could not learn: set "
             "train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN to train from scratch"
         )
+
+
+def _fill_schedule(node: DictConfig, **known: float) -> None:
+    """Give a schedule what only the engine knows; Detectron2's own schedules take none of it."""
+    parameters = inspect.signature(_target(node)).parameters
+    for name, value in known.items():
+        if name in parameters:
+            node[name] = value
+
+
+def _target(node: DictConfig) -> Callable:
+    target = node._target_
+    return locate(target) if isinstance(target, str) else target
 
 
 def _build_hooks(

@@ -16,7 +16,11 @@ def list_configs() -> list[str]:
     """Names of all experiments, such as "smca_r50_50ep" or "ablations/encoder_3multi"."""
     root = _config_root()
     names = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
-    return sorted(name.as_posix() for name in names if name.parts[0] not in BASE_DIRECTORIES)
+    return sorted(
+        name.as_posix()
+        for name in names
+        if name.parts[0] not in BASE_DIRECTORIES and name.name != "__init__"
+    )
 
 
 def get_config_file(name: str) -> str:
@@ -75,6 +79,6 @@ def get_checkpoint_url(name: str) -> str:
 def _config_root() -> Path:
     """``configs/`` of an installation (``smca.configs``) or, without one, of the source tree."""
     try:
-        return Path(str(resources.files("smca.configs")._paths[0]))
-    except (ModuleNotFoundError, AttributeError, IndexError):
+        return Path(str(resources.files("smca.configs")))
+    except ModuleNotFoundError:
         return Path(__file__).resolve().parents[4] / "configs"

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         *,
-        blocks: Sequence[BlockKind],
+        blocks: str | Sequence[BlockKind],
         embed_dim: int = 256,
         num_heads: int = 8,
         ffn_dim: int = 2048,
@@ -110,19 +111,14 @@ class Encoder(nn.Module):
     ):
         """
         Args:
-            blocks: kind of each block, such as ["intra", "intra", "multi", "intra", "intra"]. With one level the
-                two kinds are the same.
+            blocks: the paper's notation, such as "2Intra-Multi-2Intra", or the kind of each block in a list. With
+                one level the two kinds are the same.
             others: as in :class:`EncoderBlock`.
 
         Raises:
-            ValueError: for a kind that does not exist.
+            ValueError: for a kind of block that does not exist.
         """
         super().__init__()
-        unknown = sorted({str(kind) for kind in blocks} - {"intra", "multi"})
-        if unknown:
-            raise ValueError(
-                f"encoder.blocks {list(blocks)} has the unknown kind {unknown[0]!r}; write 'intra' or 'multi'"
-            )
         self.num_levels = num_levels
         self.blocks = nn.ModuleList(
             EncoderBlock(
@@ -135,7 +131,7 @@ class Encoder(nn.Module):
                 share_attention=share_attention,
                 share_ffn=share_ffn,
             )
-            for kind in blocks
+            for kind in parse_blocks(blocks)
         )
 
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
@@ -143,3 +139,22 @@ class Encoder(nn.Module):
         for block in self.blocks:
             levels = block(levels)
         return levels
+
+
+def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
+    """Kinds of the encoder's blocks: "2Intra-Multi" -> ["intra", "intra", "multi"]; a list is checked only.
+
+    Raises:
+        ValueError: for a word other than "intra" and "multi".
+    """
+    words = blocks.split("-") if isinstance(blocks, str) else [str(word) for word in blocks]
+    kinds = []
+    for word in words:
+        match = re.fullmatch(r"(\d*)(intra|multi)", word.strip().lower())
+        if match is None:
+            raise ValueError(
+                f"encoder.blocks {blocks!r} has the unknown word {word!r}; write Intra or Multi, each with a count "
+                "before it if you like, joined by '-', such as '2Intra-Multi-2Intra'"
+            )
+        kinds += [match[2]] * int(match[1] or 1)
+    return kinds

@@ -1,0 +1,25 @@
+"""Makes a model small enough to train from scratch on a CPU."""
+
+from omegaconf import DictConfig
+
+
+def shrink(model: DictConfig, *, num_classes: int = 10) -> None:
+    """Half-width ResNet-18 with trainable norms, nothing frozen, no dropout; 2 + 3 layers, 30 queries."""
+    model.num_classes = num_classes
+    model.backbone.depth = 18
+    model.backbone.stem_channels = 32
+    model.backbone.norm = "BN"
+    model.backbone.freeze_at = 0
+    model.encoder.ffn_dim = 512
+    model.encoder.dropout = 0.0
+    model.decoder.num_queries = 30
+    model.decoder.num_layers = 3
+
+
+def use_stride_16(model: DictConfig) -> None:
+    """One level at stride 16: the objects of 128-pixel images are too small for stride 32."""
+    model.backbone.out_features = ["res4"]
+    model.neck.in_channels = [128]
+    model.neck.in_strides = [16]
+    model.neck.strides = [16]
+    model.encoder.blocks = "2Intra"

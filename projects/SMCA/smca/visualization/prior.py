@@ -1,0 +1,236 @@
+"""The spatial prior of detections, drawn over their image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from detectron2.evaluation import inference_context
+from torch import Tensor
+from torchvision.ops import box_convert, nms
+
+from smca.layers import gaussian_log_prior
+from smca.modeling import SMCA
+
+_BOX_COLOR = "#ffffff"
+_HEAD_COLOR = "#5cf2ff"
+_PANEL_INCHES = 2.5
+_CAPTION_INCHES = 0.3
+_MAX_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class DetectionPrior:
+    """One detection and where its query looked in the last decoder layer. All in pixels of the model's input.
+
+    Attributes:
+        box: (x0, y0, x1, y1).
+        score: in [0, 1].
+        class_id: contiguous class.
+        center: (x, y) that heads, levels and layers share.
+        head_centers: (S, H, 2) as (x, y), with each head's own offset; H is 1 for a head-shared prior.
+        maps: (S, H, height, width) in [0, 1], the prior of every level and head.
+        level_weights: (S,) scale-selection weights, or None where all levels weigh the same.
+        strides: S strides of the levels.
+    """
+
+    box: np.ndarray
+    score: float
+    class_id: int
+    center: np.ndarray
+    head_centers: np.ndarray
+    maps: np.ndarray
+    level_weights: np.ndarray | None
+    strides: tuple[int, ...]
+
+
+def prior_maps(
+    centers: Tensor, scales: Tensor, *, beta: float, stride: int, size: tuple[int, int]
+) -> Tensor:
+    """Equation (4) at every pixel instead of at every cell, so that nothing is interpolated.
+
+    Cell (i, j) sits at pixel (i * stride, j * stride), and there the two agree.
+
+    Args:
+        centers: (Q, H, 2) as (x, y) in cells.
+        scales: (Q, H, 2) as (s_x, s_y) in 1 / cells.
+        beta: the level's bandwidth.
+        stride: pixels per cell.
+        size: (height, width) in pixels.
+
+    Returns:
+        (Q, H, height, width) in [0, 1].
+    """
+    in_pixels = (centers * stride)[None], (scales / stride)[None]
+    log_prior = gaussian_log_prior(*in_pixels, size, beta=beta)
+    return log_prior.exp().unflatten(-1, size)[0].transpose(0, 1)
+
+
+def detection_priors(
+    model: SMCA, batched_input: Mapping, *, count: int = 6
+) -> list[DetectionPrior]:
+    """The best detections of one image and the last decoder layer's prior of their queries.
+
+    Args:
+        model: with a modulation; its training mode is left as it is.
+        batched_input: one entry of Detectron2's ``batched_inputs``.
+        count: number of detections at most. Of queries that found the same object only the best one counts.
+
+    Returns:
+        By falling score.
+
+    Raises:
+        ValueError: if the model has no spatial prior.
+    """
+    if getattr(getattr(model, "decoder", None), "modulation", None) is None:
+        raise ValueError(
+            "this model has no spatial prior to draw: plain DETR's decoder has no modulation, choose an SMCA config"
+        )
+    with inference_context(model), torch.no_grad():
+        images = model.preprocess_images([batched_input])
+        decoded = model.decode(images)
+        outputs = model.heads(decoded.hidden[-1:], decoded.center_logits)
+    height, width = size = images.image_sizes[0]
+    image_size = decoded.center_logits.new_tensor([width, height])
+    scores, classes = _query_scores(outputs["pred_logits"][0, 0], model.num_classes)
+    boxes = box_convert(outputs["pred_boxes"][0, 0], "cxcywh", "xyxy") * image_size.repeat(2)
+    queries = nms(boxes, scores, iou_threshold=0.5)[:count]
+
+    prior = decoded.priors[-1]
+    strides = model.neck.strides
+    centers = [level[0, queries] for level in prior.centers]
+    head_centers = [level * stride for level, stride in zip(centers, strides, strict=True)]
+    maps = [
+        prior_maps(c, s[0, queries], beta=beta, stride=stride, size=size)
+        for c, s, beta, stride in zip(centers, prior.scales, prior.betas, strides, strict=True)
+    ]
+    shared = decoded.center_logits[0, queries].sigmoid() * image_size
+    weights = None if prior.level_weights is None else prior.level_weights[0, queries]
+    return [
+        DetectionPrior(
+            box=boxes[query].cpu().numpy(),
+            score=scores[query].item(),
+            class_id=classes[query].item(),
+            center=shared[k].cpu().numpy(),
+            head_centers=np.stack([level[k].cpu().numpy() for level in head_centers]),
+            maps=np.stack([level[k].cpu().numpy() for level in maps]),
+            level_weights=None if weights is None else weights[k].cpu().numpy(),
+            strides=tuple(strides),
+        )
+        for k, query in enumerate(queries)
+    ]
+
+
+def draw_priors(
+    model: SMCA,
+    batched_input: Mapping,
+    *,
+    class_names: Sequence[str] = (),
+    count: int = 6,
+    per_head: bool = False,
+) -> np.ndarray:
+    """A grid of detections, each with its prior as a heat map over the image.
+
+    The heat map is the mean over the heads divided by its largest value. Marked are the box, the shared centre (cross)
+    and the heads' own centres (dots). With several levels a row holds one detection, a panel per level.
+
+    Args:
+        model, batched_input, count: see :func:`detection_priors`.
+        class_names: names of the classes; their numbers where it is empty.
+        per_head: one detection per row, a panel per head (of the finest level) after the mean.
+
+    Returns:
+        (height, width, 3) RGB uint8.
+
+    Raises:
+        ValueError: as :func:`detection_priors`.
+    """
+    priors = detection_priors(model, batched_input, count=count)
+    image = batched_input["image"].cpu().numpy().transpose(1, 2, 0).astype(np.uint8)
+    if model.input_format == "BGR":
+        image = image[..., ::-1]
+    rows = [_panels(prior, class_names, per_head) for prior in priors]
+    if max(len(row) for row in rows) == 1:
+        flat = [panel for row in rows for panel in row]
+        columns = 2 if len(flat) in (2, 4) else _MAX_COLUMNS
+        rows = [flat[i : i + columns] for i in range(0, len(flat), columns)]
+    return _draw_grid(image, rows)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    caption: str
+    heat: np.ndarray
+    head_centers: np.ndarray
+    prior: DetectionPrior
+
+
+def _panels(
+    prior: DetectionPrior, class_names: Sequence[str], per_head: bool
+) -> list[_Panel]:
+    name = class_names[prior.class_id] if class_names else f"class {prior.class_id}"
+    title = f"{name}  {prior.score:.2f}"
+    if per_head:
+        heads = [
+            _Panel(f"head {h + 1}", prior.maps[0, h], prior.head_centers[0, h : h + 1], prior)
+            for h in range(prior.maps.shape[1])
+        ]
+        return [_Panel(title, prior.maps[0].mean(0), prior.head_centers[0], prior), *heads]
+    if len(prior.strides) == 1:
+        return [_Panel(title, prior.maps[0].mean(0), prior.head_centers[0], prior)]
+    panels = []
+    for s, stride in enumerate(prior.strides):
+        caption = f"stride {stride}"
+        if prior.level_weights is not None:
+            caption += f", weight {prior.level_weights[s]:.2f}"
+        if s == 0:
+            caption = f"{title}   {caption}"
+        panels.append(_Panel(caption, prior.maps[s].mean(0), prior.head_centers[s], prior))
+    return panels
+
+
+def _draw_grid(image: np.ndarray, rows: Sequence[Sequence[_Panel]]) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(len(row) for row in rows)
+    height, width = image.shape[:2]
+    panel_height = _PANEL_INCHES * height / width + _CAPTION_INCHES
+    figure = Figure(
+        figsize=(columns * _PANEL_INCHES, len(rows) * panel_height), dpi=150, layout="constrained"
+    )
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, axes_row in zip(rows, grid, strict=True):
+        for panel, axes in zip(row, axes_row, strict=False):
+            _draw_panel(axes, image, panel)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_panel(axes, image: np.ndarray, panel: _Panel) -> None:
+    height, width = image.shape[:2]
+    heat = panel.heat / max(panel.heat.max(), np.finfo(np.float32).tiny)
+    axes.imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
+    # A value belongs to a point, its pixel's coordinate, which imshow puts in the middle of a cell.
+    axes.imshow(
+        heat,
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        cmap="inferno",
+        vmin=0,
+        vmax=1,
+        alpha=0.75 * heat,
+        interpolation="bilinear",
+    )
+    x0, y0, x1, y1 = panel.prior.box
+    axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=_BOX_COLOR, linewidth=1.3)
+    if len(panel.head_centers) > 1:
+        axes.plot(
+            *panel.head_centers.T, "o", color=_HEAD_COLOR, markersize=4, mec="black", mew=0.5
+        )
+    axes.plot(*panel.prior.center, "P", color="white", markersize=8, mec="black", mew=0.8)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_title(panel.caption, fontsize=9, loc="left", pad=3)

@@ -1,0 +1,1 @@
+"""What several tests need: oracles, small models, feature levels and the golden files."""

@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import oracles
+from helpers.builders import draw_parameters
+from smca.modeling import DetectionHeads
+
+EMBED_DIM = 16
+
+
+@pytest.mark.parametrize("with_center", [True, False])
+def test_equals_loops(with_center):
+    heads = draw_parameters(DetectionHeads(embed_dim=EMBED_DIM, num_classes=3)).double()
+    hidden = torch.randn(2, 3, 5, EMBED_DIM, dtype=torch.float64)
+    center_logits = torch.randn(3, 5, 2, dtype=torch.float64) if with_center else None
+
+    outputs = heads(hidden, center_logits)
+
+    assert outputs["pred_logits"].shape == (2, 3, 5, 3)
+    for b in range(3):
+        center = center_logits[b].numpy() if with_center else None
+        logits, boxes = oracles.heads(oracles.params_of(heads), hidden[:, b].numpy(), center)
+        for name, expected in (("pred_logits", logits), ("pred_boxes", boxes)):
+            result = outputs[name][:, b].detach().numpy()
+            np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
+
+
+def test_centre_of_the_prior_is_the_box_centre_of_a_silent_head():
+    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3)
+    torch.nn.init.zeros_(heads.box.layers[-1].weight)
+    torch.nn.init.zeros_(heads.box.layers[-1].bias)
+    logits = torch.tensor([[[0.3, -2.0]]])
+
+    boxes = heads(torch.randn(1, 1, 1, EMBED_DIM), logits)["pred_boxes"]
+
+    expected = torch.tensor([*logits.sigmoid().flatten(), 0.5, 0.5])
+    torch.testing.assert_close(boxes.flatten(), expected)
+
+
+def test_focal_outputs_start_at_the_prior_probability():
+    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3)
+
+    torch.testing.assert_close(heads.classifier.bias, torch.full((3,), -math.log(99)))
+
+
+def test_cross_entropy_has_one_more_output_and_torch_bias():
+    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3, no_object_class=True)
+
+    assert heads.classifier.bias.shape == (4,)
+    assert heads.classifier.bias.abs().max() <= 1 / math.sqrt(EMBED_DIM)
+
+
+def test_half_precision_outputs_are_float32():
+    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3).bfloat16()
+
+    outputs = heads(torch.randn(1, 1, 2, EMBED_DIM).bfloat16(), torch.randn(1, 2, 2))
+
+    assert {x.dtype for x in outputs.values()} == {torch.float32}

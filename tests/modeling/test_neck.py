@@ -1,0 +1,164 @@
+import pytest
+import torch
+from helpers.builders import draw_parameters
+from smca.layers import sine_position_encoding
+from smca.modeling import Neck
+from torch.nn import functional as F
+
+CHANNELS = {"res3": 6, "res4": 10, "res5": 12}
+IN_STRIDES = {"res3": 8, "res4": 16, "res5": 32}
+EMBED_DIM = 8
+
+
+def built(in_features, strides):
+    neck = Neck(
+        in_features=in_features,
+        in_channels=[CHANNELS[name] for name in in_features],
+        in_strides=[IN_STRIDES[name] for name in in_features],
+        strides=strides,
+        embed_dim=EMBED_DIM,
+    )
+    return draw_parameters(neck)
+
+
+def features_of(height, width, batch=2):
+    return {
+        name: torch.randn(batch, CHANNELS[name], -(-height // stride), -(-width // stride))
+        for name, stride in IN_STRIDES.items()
+    }
+
+
+def mask_of(sizes):
+    height, width = (max(values) for values in zip(*sizes, strict=True))
+    mask = torch.ones(len(sizes), height, width, dtype=torch.bool)
+    for row, (h, w) in zip(mask, sizes, strict=True):
+        row[:h, :w] = False
+    return mask
+
+
+def as_map(level, b):
+    return level.tokens[b].T.reshape(EMBED_DIM, *level.size)
+
+
+def test_given_strides_are_1x1_convolutions_of_their_features():
+    neck = built(["res4", "res5"], [16, 32])
+    features = features_of(97, 131)
+
+    levels = neck(features, None)
+
+    assert [(level.size, level.stride) for level in levels] == [((7, 9), 16), ((4, 5), 32)]
+    for level, name, projection in zip(levels, ["res4", "res5"], neck.projections, strict=True):
+        for b in range(2):
+            weight = projection.weight[:, :, 0, 0]
+            expected = torch.einsum("oc,chw->ohw", weight, features[name][b])
+            expected = expected + projection.bias[:, None, None]
+            torch.testing.assert_close(as_map(level, b), expected)
+
+
+def test_coarser_strides_are_3x3_stride_2_convolutions_in_a_chain():
+    neck = built(["res5"], [32, 64, 128])
+    features = features_of(161, 224)
+
+    levels = neck(features, None)
+
+    assert [level.size for level in levels] == [(6, 7), (3, 4), (2, 2)]
+    assert [tuple(p.weight.shape) for p in neck.projections] == [
+        (EMBED_DIM, 12, 1, 1),
+        (EMBED_DIM, 12, 3, 3),
+        (EMBED_DIM, EMBED_DIM, 3, 3),
+    ]
+    first, second = neck.projections[1:]
+    stride_64 = F.conv2d(features["res5"], first.weight, first.bias, stride=2, padding=1)
+    stride_128 = F.conv2d(stride_64, second.weight, second.bias, stride=2, padding=1)
+    for b in range(2):
+        torch.testing.assert_close(as_map(levels[1], b), stride_64[b])
+        torch.testing.assert_close(as_map(levels[2], b), stride_128[b])
+
+
+def test_one_level_has_the_bare_sine_position():
+    neck = built(["res5"], [32])
+
+    (level,) = neck(features_of(97, 131), None)
+
+    assert neck.level_embedding is None
+    expected = sine_position_encoding(torch.zeros(1, 4, 5, dtype=torch.bool), EMBED_DIM)
+    torch.testing.assert_close(level.position, expected.flatten(2).mT.expand(2, -1, -1))
+
+
+def test_several_levels_add_their_embedding_to_the_position():
+    neck = built(["res4", "res5"], [16, 32, 64])
+    sizes = [(97, 131), (128, 90)]
+
+    levels = neck(features_of(128, 131), mask_of(sizes))
+
+    assert neck.level_embedding.shape == (3, EMBED_DIM)
+    for s, level in enumerate(levels):
+        mask = level.padding_mask.view(2, *level.size)
+        expected = sine_position_encoding(mask, EMBED_DIM).flatten(2).mT + neck.level_embedding[s]
+        torch.testing.assert_close(level.position, expected)
+
+
+@pytest.mark.parametrize("sizes", [[(97, 131), (64, 150)], [(33, 150), (97, 1)], [(64, 64)] * 2])
+def test_masks_take_the_nearest_pixel(sizes):
+    mask = mask_of(sizes)
+    height, width = mask.shape[1:]
+
+    levels = built(["res4", "res5"], [16, 32, 64])(features_of(height, width), mask)
+
+    for level in levels:
+        h, w = level.size
+        for b in range(2):
+            for j in range(h):
+                for i in range(w):
+                    pixel = mask[b, j * height // h, i * width // w]
+                    assert level.padding_mask[b, j * w + i] == pixel
+        assert not level.padding_mask.all(1).any()
+
+
+def test_no_padding_no_mask():
+    assert [x.padding_mask for x in built(["res5"], [32])(features_of(64, 64), None)] == [None]
+    assert [x.attention_mask for x in built(["res5"], [32])(features_of(64, 64), None)] == [None]
+
+
+def test_attention_mask_is_true_where_a_cell_may_be_attended_to():
+    (level,) = built(["res5"], [32])(features_of(64, 96), mask_of([(64, 96), (64, 32)]))
+
+    assert level.attention_mask.shape == (2, 1, 1, 6)
+    assert level.attention_mask[1].flatten().tolist() == [True, False, False] * 2
+
+
+def test_padding_does_not_leak_through_the_3x3_windows():
+    neck = built(["res5"], [32, 64, 128])
+    mask = mask_of([(256, 256), (160, 96)])
+    features = features_of(256, 256)
+    changed = {name: feature.clone() for name, feature in features.items()}
+    changed["res5"][1, :, 5:] = 1e4
+    changed["res5"][1, :, :, 3:] = float("nan")
+
+    before, after = neck(features, mask), neck(changed, mask)
+
+    for one, other in zip(before, after, strict=True):
+        valid = ~one.padding_mask
+        assert torch.equal(one.tokens[valid], other.tokens[valid])
+
+
+def test_stem_of_three_features_keeps_the_order_of_strides():
+    neck = built(["res5", "res3", "res4"], [8, 16, 32])
+
+    assert neck.level_features == ("res3", "res4", "res5")
+
+
+@pytest.mark.parametrize(
+    ("strides", "words"),
+    [
+        ([8, 32], "stride 8, which the backbone does not give"),
+        ([16, 128], "stride 128, which the backbone does not give"),
+        ([32, 96], "stride 96"),
+        ([32, 16], "ascending"),
+        ([32, 32], "ascending"),
+        ([], "not empty"),
+    ],
+)
+def test_strides_out_of_reach_are_an_error(strides, words):
+    with pytest.raises(ValueError, match=words):
+        built(["res4", "res5"], strides)
