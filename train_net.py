@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
 def setup(args: argparse.Namespace) -> DictConfig:
     """Read and check the config, then write it and the log to the output directory."""
     cfg = apply_overrides(load_config_file(args.config_file), args.opts)
-    check_inputs(cfg, training=not args.eval_only)
+    check_inputs(cfg, training=not args.eval_only, resume=args.resume)
     if comm.is_main_process() and not (args.eval_only or args.resume):
         aside = set_earlier_run_aside(cfg.train.output_dir)
         if aside is not None:

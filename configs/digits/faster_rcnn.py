@@ -14,10 +14,12 @@ model.backbone.bottom_up = L(build_resnet)(
     stem_channels=32,
 )
 model.backbone.out_channels = 64
-model.proposal_generator.in_features = ["p2", "p3", "p4", "p5"]
+# Detectron2's pooled level is made for one more stage.
+model.backbone.top_block = None
+model.proposal_generator.in_features = ["p2", "p3", "p4"]
 model.proposal_generator.head.in_channels = 64
-model.proposal_generator.anchor_generator.sizes = [[16], [24], [40], [56]]
-model.proposal_generator.anchor_generator.strides = [4, 8, 16, 32]
+model.proposal_generator.anchor_generator.sizes = [[16], [28], [48]]
+model.proposal_generator.anchor_generator.strides = [4, 8, 16]
 model.roi_heads.num_classes = 10
 model.roi_heads.batch_size_per_image = 64
 model.roi_heads.box_in_features = ["p2", "p3", "p4"]

@@ -6,8 +6,9 @@ import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
-from smca.modeling import SMCA, FeatureLevel
 from torch import Tensor, nn
+
+from smca.modeling import SMCA, FeatureLevel
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"
@@ -19,7 +20,7 @@ def model_config(name: str) -> DictConfig:
 
 
 def small_config(name: str, *, num_classes: int = 3, norm: str = "BN") -> DictConfig:
-    """The same model in miniature: ResNet-18 of an eighth of the width, 16 channels, 2 + 2 layers."""
+    """The same model in miniature: ResNet-18 of an eighth of the width, 16 channels."""
     config = model_config(name)
     config.num_classes = num_classes
     config.backbone.depth = 18
@@ -47,7 +48,7 @@ def small_model(name: str, **options) -> SMCA:
 
 
 def draw_parameters(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Random values in every parameter: matrices of gain 1, norms' weights around 1, the rest small."""
+    """Random values in every parameter: matrices of gain 1, norms' weights around 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -69,7 +70,7 @@ def feature_levels(
     *,
     seed: int = 0,
 ) -> list[FeatureLevel]:
-    """Random float64 levels of a batch of images of (height, width) pixels, padded to the largest."""
+    """Random float64 levels of images of (height, width) pixels, padded to the largest."""
     generator = torch.Generator().manual_seed(seed)
     height, width = (max(sizes) for sizes in zip(*image_sizes, strict=True))
     levels = []

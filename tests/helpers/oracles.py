@@ -1,7 +1,7 @@
 """The paper's equations (1) to (12) with plain loops in float64. Nothing here calls the package.
 
-Everything is for one image: padding is left out of a loop instead of being masked, and no result depends on the other
-images of a batch. ``Params`` are a module's tensors by name, see :func:`params_of`.
+Everything is for one image: padding is left out of a loop instead of being masked, and no result
+depends on the other images of a batch. ``Params`` are a module's tensors by name.
 """
 
 import math
@@ -15,7 +15,7 @@ Params = dict[str, np.ndarray]
 
 @dataclass
 class ImageLevel:
-    """One scale of one image: tokens and position (N, C), padded (N,) bool, size (h, w), stride in pixels."""
+    """One scale of one image: tokens, position (N, C), padded (N,) bool, size (h, w)."""
 
     tokens: np.ndarray
     position: np.ndarray
@@ -122,10 +122,12 @@ def multihead_attention(
 def encoder_block(
     params: Params, levels: list[ImageLevel], *, kind: str, num_heads: int
 ) -> list[np.ndarray]:
-    """Equation (1) over the cells of each scale ("intra") or of all scales ("multi"); S arrays (N, C)."""
+    """Equation (1) over the cells of each scale or, "multi", of all; S arrays (N, C)."""
 
     def own(part: str, s: int) -> str:
-        return f"{part}.{s}" if any(name.startswith(f"{part}.1.") for name in params) else f"{part}.0"
+        return (
+            f"{part}.{s}" if any(name.startswith(f"{part}.1.") for name in params) else f"{part}.0"
+        )
 
     q, k, v = {}, {}, {}
     for s, level in enumerate(levels):
@@ -139,9 +141,7 @@ def encoder_block(
     for s, level in enumerate(levels):
         rows = []
         for n, token in enumerate(level.tokens):
-            seen = [
-                (t, m) for t, m in k if not levels[t].padded[m] and (kind == "multi" or t == s)
-            ]
+            seen = [(t, m) for t, m in k if not levels[t].padded[m] and (kind == "multi" or t == s)]
             heads = [
                 attend(q[s, n][h], [k[cell][h] for cell in seen], [v[cell][h] for cell in seen])
                 for h in range(num_heads)
@@ -279,7 +279,7 @@ class DecoderOracle:
         levels: list[ImageLevel],
         image_size: tuple[int, int],
     ) -> list[float]:
-        """Equations (3), (4) and (6) with the released scale (1 / s for s) for all cells, row by row."""
+        """Equations (3), (4) and (6), with 1 / s for s as released, cells row by row."""
         name = f"modulation.layers.{layer}"
         level = levels[s]
         width, height = image_size
@@ -309,7 +309,7 @@ class DecoderOracle:
 def heads(
     params: Params, hidden: np.ndarray, center_logits: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Equations (10) to (12): hidden (L, Q, C) -> class logits (L, Q, K) and boxes (L, Q, 4) as cxcywh."""
+    """Equations (10) to (12): hidden (L, Q, C) -> logits (L, Q, K), boxes (L, Q, 4) as cxcywh."""
     logits = [[affine(params, "classifier", x) for x in layer] for layer in hidden]
     boxes = []
     for layer in hidden:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from helpers.builders import draw_parameters
 from helpers.oracles import affine, attend, params_of, project, split_heads
 from smca.layers import CoAttention, MultiheadAttention
-from torch import nn
 
 EMBED_DIM, HEADS = 16, 4
 
@@ -123,7 +124,7 @@ def test_levels_have_a_softmax_each_and_are_summed_by_weight(share_key_value, we
 
     result = module(query, keys, values, biases, weights)
 
-    # One torch attention per level with that level's projections, summed before the output projection.
+    # One torch attention per level, summed before the output projection.
     total = 0
     for s in range(3):
         level = torch_attention_of_level(module, s)

@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+
 from helpers.builders import draw_parameters
 from helpers.oracles import feed_forward, params_of
 from smca.layers import FeedForward

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from smca.layers import gaussian_log_prior
 from torch import Tensor
+
+from smca.layers import gaussian_log_prior
 
 SIZE = (3, 5)
 

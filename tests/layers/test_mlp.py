@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+
 from helpers.builders import draw_parameters
 from helpers.oracles import mlp, params_of
 from smca.layers import MLP

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from smca.layers import sine_position_encoding
 
 
@@ -53,5 +54,5 @@ def test_valid_cells_do_not_depend_on_the_amount_of_padding():
 
 
 def test_width_that_is_no_multiple_of_four_is_an_error():
-    with pytest.raises(ValueError, match="multiple of 4.*18"):
+    with pytest.raises(ValueError, match=r"multiple of 4.*18"):
         sine_position_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), 18)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from helpers.builders import draw_parameters, feature_levels, sizes_tensor
 from helpers.oracles import DecoderOracle, image_levels, params_of
 from smca.modeling import Decoder, SpatialModulation
-from torch import nn
 
 EMBED_DIM, HEADS, LAYERS, QUERIES = 16, 4, 3, 5
 # Of two sizes, neither a multiple of the strides.
@@ -18,7 +19,9 @@ INDEPENDENT = {"scale": "independent"}
 SELECTION = {"scale_selection": True}
 
 
-def built_decoder(modulation, *, num_levels=1, share_key_value=True, dropout=0.0, num_layers=LAYERS):
+def built_decoder(
+    modulation, *, num_levels=1, share_key_value=True, dropout=0.0, num_layers=LAYERS
+):
     decoder = Decoder(
         num_queries=QUERIES,
         num_layers=num_layers,
@@ -206,6 +209,4 @@ def test_modulation_of_another_shape_is_an_error(asked, words):
     modulation = SpatialModulation(embed_dim=EMBED_DIM, **shape)
 
     with pytest.raises(ValueError, match=f"modulation was built for {words}"):
-        Decoder(
-            num_layers=LAYERS, embed_dim=EMBED_DIM, num_heads=HEADS, modulation=modulation
-        )
+        Decoder(num_layers=LAYERS, embed_dim=EMBED_DIM, num_heads=HEADS, modulation=modulation)

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from helpers import oracles
 from helpers.builders import draw_parameters
 from smca.modeling import DetectionHeads

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from helpers.builders import draw_parameters, feature_levels, sizes_tensor
 from smca.modeling import SpatialModulation
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from torch.nn import functional as F
+
 from helpers.builders import draw_parameters
 from smca.layers import sine_position_encoding
 from smca.modeling import Neck
-from torch.nn import functional as F
 
 CHANNELS = {"res3": 6, "res4": 10, "res5": 12}
 IN_STRIDES = {"res3": 8, "res4": 16, "res5": 32}
@@ -142,7 +143,21 @@ def test_padding_does_not_leak_through_the_3x3_windows():
         assert torch.equal(one.tokens[valid], other.tokens[valid])
 
 
-def test_stem_of_three_features_keeps_the_order_of_strides():
+def test_padded_image_has_the_cells_it_has_alone():
+    neck = built(["res5"], [32, 64, 128])
+    features = features_of(256, 512)
+
+    # At stride 64 it has 1 x 3 cells, so windows of stride 128 reach over its edge.
+    batched = neck(features, mask_of([(256, 512), (64, 192)]))
+    alone = neck({"res5": features["res5"][1:, :, :2, :6]}, None)
+
+    for padded, single in zip(batched, alone, strict=True):
+        valid = ~padded.padding_mask[1]
+        torch.testing.assert_close(padded.tokens[1][valid], single.tokens[0])
+        torch.testing.assert_close(padded.position[1][valid], single.position[0])
+
+
+def test_three_features_keep_the_order_of_strides():
     neck = built(["res5", "res3", "res4"], [8, 16, 32])
 
     assert neck.level_features == ("res3", "res4", "res5")

@@ -192,5 +192,9 @@ def _leaves(node: CfgNode, prefix: str) -> list[tuple[str, Any]]:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    as_plain = [list(v) if isinstance(v, list | tuple) else v for v in (a, b)]
-    return as_plain[0] == as_plain[1]
+    # A CfgNode that was dumped and read has lists where it had tuples.
+    return _without_tuples(a) == _without_tuples(b)
+
+
+def _without_tuples(value: Any) -> Any:
+    return [_without_tuples(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,33 +1,44 @@
-"""Names and layouts of the published DETR and single-scale SMCA checkpoints, turned into ours."""
+"""Names and layouts of published DETR and single-scale SMCA checkpoints, into ours and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
-from .coco_categories import COCO_CATEGORY_IDS
+from .class_columns import CLASSIFIERS, select_classes
 
-# Released name -> ours, tried in order on the whole name.
+_ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
+
+# Released name and ours. Both sides have the same placeholders in the same order.
 _RULES = [
-    (r"class_embed\.(weight|bias)", r"heads.classifier.\1"),
-    (r"bbox_embed\.(layers\.\d+\.\w+)", r"heads.box.\1"),
-    (r"query_embed\.weight", r"decoder.query_embedding.weight"),
-    (r"input_proj\.(weight|bias)", r"neck.projections.0.\1"),
-    (r"transformer\.encoder\.layers\.(\d+)\.self_attn\.(.+)", r"encoder.blocks.\1.attention.0.\2"),
-    (r"transformer\.encoder\.layers\.(\d+)\.(linear[12]\.\w+)", r"encoder.blocks.\1.ffn.0.\2"),
-    (r"transformer\.encoder\.layers\.(\d+)\.(norm[12]\.\w+)", r"encoder.blocks.\1.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.self_attn\.(.+)", r"decoder.layers.\1.self_attention.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.multihead_attn\.(.+)", r"decoder.layers.\1.co_attention.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.(linear[12]\.\w+)", r"decoder.layers.\1.ffn.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.(norm[123]\.\w+)", r"decoder.layers.\1.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.norm4\.(\w+)", r"decoder.modulation.layers.\1.norm.\2"),
-    (r"transformer\.decoder\.layers\.0\.point1\.(.+)", r"decoder.modulation.center.\1"),
-    (r"transformer\.decoder\.layers\.(\d+)\.point2\.(\w+)", r"decoder.modulation.layers.\1.offset.\2"),
-    (r"transformer\.decoder\.layers\.(\d+)\.point3\.(\w+)", r"decoder.modulation.layers.\1.scale.\2"),
-    (r"transformer\.decoder\.norm\.(\w+)", r"decoder.norm.\1"),
+    ("class_embed.{leaf}", "heads.classifier.{leaf}"),
+    ("bbox_embed.layers.{i}.{leaf}", "heads.box.layers.{i}.{leaf}"),
+    ("query_embed.weight", "decoder.query_embedding.weight"),
+    ("input_proj.{leaf}", "neck.projections.0.{leaf}"),
+    (_ENCODER + "self_attn.{path}", "encoder.blocks.{i}.attention.0.{path}"),
+    (_ENCODER + "linear{12}.{leaf}", "encoder.blocks.{i}.ffn.0.linear{12}.{leaf}"),
+    (_ENCODER + "norm{12}.{leaf}", "encoder.blocks.{i}.norm{12}.{leaf}"),
+    (_DECODER + "self_attn.{path}", "decoder.layers.{i}.self_attention.{path}"),
+    (_DECODER + "multihead_attn.{path}", "decoder.layers.{i}.co_attention.{path}"),
+    (_DECODER + "linear{12}.{leaf}", "decoder.layers.{i}.ffn.linear{12}.{leaf}"),
+    (_DECODER + "norm{123}.{leaf}", "decoder.layers.{i}.norm{123}.{leaf}"),
+    (_DECODER + "norm4.{leaf}", "decoder.modulation.layers.{i}.norm.{leaf}"),
+    (
+        "transformer.decoder.layers.0.point1.layers.{i}.{leaf}",
+        "decoder.modulation.center.layers.{i}.{leaf}",
+    ),
+    (_DECODER + "point2.{leaf}", "decoder.modulation.layers.{i}.offset.{leaf}"),
+    (_DECODER + "point3.{leaf}", "decoder.modulation.layers.{i}.scale.{leaf}"),
+    ("transformer.decoder.norm.{leaf}", "decoder.norm.{leaf}"),
 ]
-_RESNET_PREFIX = "backbone.0.body."
+_PLACEHOLDERS = {
+    "{i}": r"(\d+)",
+    "{12}": "([12])",
+    "{123}": "([123])",
+    "{leaf}": "(weight|bias)",
+    "{path}": r"(in_proj_(?:weight|bias)|out_proj\.(?:weight|bias))",
+}
+_RESNET_PREFIX, _OUR_RESNET_PREFIX = "backbone.0.body.", "backbone."
 
 
 def convert_released(
@@ -35,33 +46,44 @@ def convert_released(
 ) -> dict[str, Tensor]:
     """Convert a published DETR or single-scale SMCA state dict to ours.
 
-    Published class columns are COCO category ids (0..90, then "no object" or an unused column). With
-    ``num_classes=80`` the columns of COCO's 80 categories are kept, in contiguous order; otherwise the columns must
-    number what the model has and stay as they are.
+    Published class columns are COCO category ids (0..90, then "no object" or an unused column).
+    With ``num_classes=80`` the columns of COCO's 80 categories are kept, in contiguous order;
+    otherwise the columns must number what the model has and stay as they are. Batch norms' counters
+    (``num_batches_tracked``) have no meaning in frozen norms and are left out.
 
     Args:
         state_dict: tensors by name; a whole checkpoint's "model" entry.
         num_classes: classes of our model.
-        no_object_class: whether the last column is "no object". By default SMCA checkpoints (with a spatial prior)
-            have none, DETR checkpoints do.
+        no_object_class: whether the last column is "no object". By default SMCA checkpoints (with a
+            spatial prior) have none, DETR checkpoints do.
 
     Returns:
         A state dict that our model of the same shape loads strictly.
 
     Raises:
-        ValueError: naming the tensor that has no place here, or whose columns do not fit ``num_classes``.
+        ValueError: naming every tensor that has no place here, or the one whose columns do not fit
+            ``num_classes``.
     """
     if no_object_class is None:
         no_object_class = not any(".point1." in name for name in state_dict)
     converted = {}
-    for name, tensor in state_dict.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        target = convert_name(name)
-        if name.startswith("class_embed."):
-            tensor = _select_classes(name, tensor, num_classes, no_object_class)
+    for name, target in _convert_names(state_dict, convert_name).items():
+        tensor = state_dict[name]
+        if target.startswith(CLASSIFIERS):
+            tensor = select_classes(name, tensor, num_classes, no_object_class)
         converted[target] = tensor
     return converted
+
+
+def convert_to_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our DETR's or single-scale SMCA's tensors under the released names, columns as they are.
+
+    Raises:
+        ValueError: naming every tensor that the released models do not have, such as those of the
+            full model's further scales.
+    """
+    names = _convert_names(state_dict, released_name)
+    return {target: state_dict[name] for name, target in names.items()}
 
 
 def convert_name(name: str) -> str:
@@ -71,13 +93,29 @@ def convert_name(name: str) -> str:
         ValueError: if the tensor has no place in our models.
     """
     if name.startswith(_RESNET_PREFIX):
-        return "backbone." + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
-    for pattern, replacement in _RULES:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, replacement, name)
+        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
+    for released, ours in _RULES:
+        if (target := _translate(name, released, ours)) is not None:
+            return target
     raise ValueError(
         f"tensor {name!r} has no place in an SMCA or DETR detector of this project; "
         "is this a checkpoint of another model?"
+    )
+
+
+def released_name(name: str) -> str:
+    """The released name of a tensor of ours.
+
+    Raises:
+        ValueError: if the released models have no such tensor.
+    """
+    if name.startswith(_OUR_RESNET_PREFIX):
+        return _RESNET_PREFIX + _torchvision_resnet_name(name.removeprefix(_OUR_RESNET_PREFIX))
+    for released, ours in _RULES:
+        if (target := _translate(name, ours, released)) is not None:
+            return target
+    raise ValueError(
+        f"tensor {name!r} has no place in the released models, which are DETR and single-scale SMCA"
     )
 
 
@@ -98,14 +136,46 @@ def convert_resnet_name(name: str) -> str:
     return f"res{int(stage) + 1}.{block}.{module}{'.norm' if is_norm else ''}.{leaf}"
 
 
-def _select_classes(name: str, tensor: Tensor, num_classes: int, no_object_class: bool) -> Tensor:
-    columns = tensor.shape[0]
-    if columns == num_classes + int(no_object_class):
-        return tensor
-    if num_classes == len(COCO_CATEGORY_IDS) and columns in (91, 92):
-        keep = list(COCO_CATEGORY_IDS) + ([columns - 1] if no_object_class else [])
-        return tensor[torch.tensor(keep)]
-    raise ValueError(
-        f"tensor {name!r} has {columns} class columns, which fit neither num_classes={num_classes} nor COCO's ids; "
-        "give num_classes as in the model's config"
-    )
+def _torchvision_resnet_name(name: str) -> str:
+    if match := re.fullmatch(r"stem\.conv1\.(?:weight|norm\.(\w+))", name):
+        return f"bn1.{match[1]}" if match[1] else "conv1.weight"
+    match = re.fullmatch(r"res([2-5])\.(\d+)\.(?:conv(\d)|shortcut)\.(norm\.)?(\w+)", name)
+    if match is None:
+        raise ValueError(f"tensor {name!r} is not one of a ResNet of this project")
+    stage, block, number, norm, leaf = match.groups()
+    if number is None:
+        module = f"downsample.{1 if norm else 0}"
+    else:
+        module = f"{'bn' if norm else 'conv'}{number}"
+    return f"layer{int(stage) - 1}.{block}.{module}.{leaf}"
+
+
+def _convert_names(
+    state_dict: Mapping[str, Tensor], convert: Callable[[str], str]
+) -> dict[str, str]:
+    """Name -> converted name, without batch counters; one error names all that have none."""
+    targets, failures = {}, []
+    for name in state_dict:
+        if name.endswith("num_batches_tracked"):
+            continue
+        try:
+            targets[name] = convert(name)
+        except ValueError as error:
+            failures.append((name, error))
+    if failures:
+        (_, first), *rest = failures
+        more = f"; nor has any of {', '.join(repr(name) for name, _ in rest)}" if rest else ""
+        raise ValueError(f"{first}{more}") from first
+    return targets
+
+
+def _translate(name: str, source: str, target: str) -> str | None:
+    """``name`` written as ``target`` if it has the form of ``source``."""
+    pattern = re.escape(source)
+    for placeholder, regex in _PLACEHOLDERS.items():
+        pattern = pattern.replace(re.escape(placeholder), regex)
+    match = re.fullmatch(pattern, name)
+    if match is None:
+        return None
+    values = iter(match.groups())
+    return re.sub(r"\{\w+\}", lambda _: next(values), target)

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 TORCHVISION_PREFIX = "torchvision://"
 
 
-def load_initial_weights(model: nn.Module, source: str) -> None:
+def load_initial_weights(model: nn.Module, source: str, *, report: bool = True) -> None:
     """Load what fits of a checkpoint into a model, and say what does not.
 
     Args:
@@ -22,6 +22,7 @@ def load_initial_weights(model: nn.Module, source: str) -> None:
         source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release),
             "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone, or a
             "detectron2://" name or .pkl file, which Detectron2's own checkpointer loads.
+        report: log which tensors were loaded and which were not.
 
     Raises:
         ValueError: if the file does not exist or is no checkpoint, or if no tensor of it fits the model.
@@ -38,9 +39,12 @@ def load_initial_weights(model: nn.Module, source: str) -> None:
     own = model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     if not fitting:
-        raise ValueError(f"no tensor of {source} fits this model; is it a checkpoint of another one?")
+        raise ValueError(
+            f"no tensor of {source} fits this model; is it a checkpoint of another one?"
+        )
     model.load_state_dict(fitting, strict=False)
-    _report(source, own, weights, fitting)
+    if report:
+        _report(source, own, weights, fitting)
 
 
 def frozen_norm_without_weights(model: nn.Module) -> bool:
@@ -86,7 +90,13 @@ def _torchvision_backbone(name: str) -> dict[str, Tensor]:
             f"{TORCHVISION_PREFIX}{name}: torchvision has no such model with ImageNet weights, "
             "use resnet50 or resnet101"
         ) from error
-    state = weights.get_state_dict(progress=True, check_hash=True)
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise ValueError(
+            f"{TORCHVISION_PREFIX}{name}: cannot download {weights.url} ({error}); put the file in "
+            f"{torch.hub.get_dir()}/checkpoints, or set train.init_checkpoint to a checkpoint file"
+        ) from error
     return convert_resnet(state)
 
 
@@ -105,7 +115,7 @@ def _read_checkpoint(path: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

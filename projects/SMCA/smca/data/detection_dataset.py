@@ -45,6 +45,12 @@ def load_detection_dataset(names: str | Sequence[str], *, filter_empty: bool = F
             f"{len(missing)} of {len(dicts)} image files of {', '.join(names)} are missing, the first is "
             f"{missing[0]}; check the image root the data set was registered with"
         )
+    for record in dicts:
+        if any(len(a.get("bbox", ())) != 4 for a in record.get("annotations", ())):
+            raise ValueError(
+                f"data set {', '.join(names)}: its annotations are no COCO json: {record['file_name']} has an "
+                "object without a bbox of four numbers"
+            )
     return dicts
 
 

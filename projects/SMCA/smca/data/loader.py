@@ -117,7 +117,8 @@ class _PositionedDataset(Dataset):
         word = int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
         random.seed(word)
         np.random.seed(word)
-        torch.manual_seed(word)
+        # Not torch.manual_seed, which seeds CUDA's generators, too.
+        torch.default_generator.manual_seed(word)
         try:
             return self.mapper(copy.deepcopy(self.dataset[index]))
         finally:
@@ -145,8 +146,10 @@ def build_test_loader(
         len(dataset) * rank // comm.get_world_size()
         for rank in (comm.get_rank(), comm.get_rank() + 1)
     )
+    share = list(dataset[start:stop])
     return DataLoader(
-        _MappedDataset(DatasetFromList(list(dataset[start:stop]), copy=False), mapper),
+        # Detectron2 cannot serialise an empty list, which a process has when there are fewer images than processes.
+        _MappedDataset(DatasetFromList(share, copy=False, serialize=bool(share)), mapper),
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_as_list,

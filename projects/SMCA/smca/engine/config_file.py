@@ -27,5 +27,7 @@ def load_config_file(path: str) -> DictConfig:
         raise ValueError(f"config file {path} cannot be loaded: {error}") from error
     missing = [name for name in REQUIRED if name not in cfg]
     if missing:
-        raise ValueError(f"config file {path} defines no {missing[0]!r}, so it is no whole experiment")
+        raise ValueError(
+            f"config file {path} defines no {missing[0]!r}, so it is no whole experiment"
+        )
     return cfg

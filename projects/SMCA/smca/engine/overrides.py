@@ -21,9 +21,13 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             override = OverridesParser.create().parse_override(text)
         except Exception as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"cannot read the override {text!r}, write key=value: {reason}") from error
+            raise ValueError(
+                f"cannot read the override {text!r}, write key=value: {reason}"
+            ) from error
         if override.is_delete():
-            raise ValueError(f"override {text!r}: fields cannot be deleted, set them to null instead")
+            raise ValueError(
+                f"override {text!r}: fields cannot be deleted, set them to null instead"
+            )
         if override.is_sweep_override():
             raise ValueError(f"override {text!r}: give one value, or a list as key=[a,b]")
         key = override.key_or_group
@@ -71,5 +75,9 @@ def _unknown(key: str, parents: list[str], part: str, node) -> str:
     prefix = "".join(f"{p}." for p in parents)
     names = [name for name in _known_names(node) if name != "_target_"]
     near = difflib.get_close_matches(part, names, n=1, cutoff=0.4)
-    hint = f"the nearest is {prefix}{near[0]}" if near else f"there are {', '.join(sorted(set(names)))}"
+    hint = (
+        f"the nearest is {prefix}{near[0]}"
+        if near
+        else f"there are {', '.join(sorted(set(names)))}"
+    )
     return f"override {key}: there is no field {prefix}{part}; {hint} (write +{key}=... to add it)"

@@ -37,12 +37,19 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"train.device={device}, but PyTorch sees no CUDA device; use train.device=cpu")
+        raise ValueError(
+            f"train.device={device}, but PyTorch sees no CUDA device; use train.device=cpu"
+        )
     return device
 
 
-def check_inputs(cfg: DictConfig, *, training: bool) -> None:
+def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> None:
     """Look at everything a run will read, before anything is written.
+
+    Args:
+        cfg: the experiment.
+        training: whether it is to be trained, or evaluated only.
+        resume: whether the last checkpoint of ``train.output_dir``, if any, takes the place of the initial weights.
 
     Raises:
         ValueError: one sentence that names the field or file and what to do.
@@ -57,6 +64,10 @@ def check_inputs(cfg: DictConfig, *, training: bool) -> None:
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         raise ValueError(f"train.init_checkpoint: there is no file {source}")
+    if resume and has_checkpoint(cfg.train.output_dir):
+        return
+    # On a model that is thrown away: weights that don't fit show before anything is written.
+    _initialize(cfg, instantiate(cfg.model), training=training, report=False)
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
@@ -80,13 +91,8 @@ def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
     model = build_model(cfg)
     if resume and has_checkpoint(cfg.train.output_dir):
         DetectionCheckpointer(model, cfg.train.output_dir).resume_or_load("", resume=True)
-    elif cfg.train.init_checkpoint:
-        load_initial_weights(model, cfg.train.init_checkpoint)
     else:
-        raise ValueError(
-            "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
-            "checkpoint of train.output_dir"
-        )
+        _initialize(cfg, model, training=False)
     return evaluate(cfg, model)
 
 
@@ -106,11 +112,12 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     resuming = resume and has_checkpoint(cfg.train.output_dir)
     if resume and not resuming:
         logger.warning(
-            "--resume: %s holds no checkpoint, so training starts at iteration 0.", cfg.train.output_dir
+            "--resume: %s holds no checkpoint, so training starts at iteration 0.",
+            cfg.train.output_dir,
         )
     model = build_model(cfg)
     if not resuming:
-        _initialize(cfg, model)
+        _initialize(cfg, model, training=True)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
     loader = instantiate(cfg.dataloader.train)
@@ -137,14 +144,20 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     return trainer, start, max_iter
 
 
-def _initialize(cfg: DictConfig, model: nn.Module) -> None:
+def _initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bool = True) -> None:
     source = cfg.train.init_checkpoint
     if source:
-        load_initial_weights(model, source)
-    elif frozen_norm_without_weights(model):
+        load_initial_weights(model, source, report=report)
+    elif not training:
         raise ValueError(
-            "the backbone's norms are frozen but no weights are loaded, so it could not learn: set "
-            "train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN to train from scratch"
+            "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
+            "checkpoint of train.output_dir"
+        )
+    if training and frozen_norm_without_weights(model):
+        raise ValueError(
+            "the backbone's norms are frozen, but no weights are loaded into them, so it could not "
+            "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN to "
+            "train from scratch"
         )
 
 

@@ -70,12 +70,12 @@ class LayerModulation(nn.Module):
     def forward(self, o_q: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """(B, Q, C) -> offsets (B, Q, S, H, 2) in cells, scales (B, Q, S, H, 2), selection (B, Q, S)."""
         offset = scale = selection = None
+        dtype = torch.promote_types(o_q.dtype, torch.float32)
         if self.offset is not None:
-            offset = self.offset(o_q).float().unflatten(-1, (*self.shape, 2))
+            offset = self.offset(o_q).to(dtype).unflatten(-1, (*self.shape, 2))
         if self.scale is not None:
-            scale = self.scale(o_q).float().unflatten(-1, (*self.shape, -1)).expand(
-                *o_q.shape[:2], *self.shape, 2
-            )
+            scale = self.scale(o_q).to(dtype).unflatten(-1, (*self.shape, -1))
+            scale = scale.expand(*o_q.shape[:2], *self.shape, 2)
         if self.level_selection is not None:
             selection = self.level_selection(o_q).softmax(-1)  # equation (7)
         return offset, scale, selection

@@ -31,17 +31,16 @@ def draw_detections(
         image: (height, width, 3) RGB, 0..255.
         predictions: with ``pred_boxes`` in pixels of ``image``, ``scores`` and ``pred_classes``.
         annotations: the image's objects, as in Detectron2's dataset dicts.
-        metadata: of the data set; ``thing_classes`` and ``thing_colors`` are used where it has them.
+        metadata: of the data set; its ``thing_classes`` and ``thing_colors`` are used if present.
         score_threshold: predictions below it are left out.
-        min_side: an image whose longer side has fewer pixels is enlarged to that, so that labels are readable.
+        min_side: an image whose longer side has fewer pixels is enlarged to that, so that labels
+            are readable.
 
     Returns:
         (height', width', 3) RGB uint8.
     """
     predictions = predictions[predictions.scores >= score_threshold].to("cpu")
-    true_boxes = [
-        BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations
-    ]
+    true_boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     true_classes = [a["category_id"] for a in annotations]
     names = [_class_name(c, metadata) for c in true_classes]
     left = _draw_panel(
@@ -84,17 +83,20 @@ def _draw_panel(
     visualizer = Visualizer(np.vstack([bar, enlarged]), metadata)
     height, width = enlarged.shape[:2]
     limits = np.array([width - 1, height - 1] * 2)
-    # Points to pixels, with the padding that Visualizer gives to a text.
-    text_height = math.ceil(_FONT_SIZE * visualizer.output.fig.dpi / 72 * 1.4)
+    # Points to pixels; 1.4 leaves room for the padding that Visualizer gives to a text.
+    font_pixels = _FONT_SIZE * visualizer.output.fig.dpi / 72
+    text_height = math.ceil(1.4 * font_pixels)
     for box, class_id, label in zip(boxes, classes, labels, strict=True):
         x0, y0, x1, y1 = (np.asarray(box) * scale).clip(0, limits)
         color = _class_color(class_id, metadata)
         corners = (x0, y0 + _CAPTION_HEIGHT, x1, y1 + _CAPTION_HEIGHT)
         visualizer.draw_box(corners, alpha=0.9, edge_color=color)
         is_room_above = y0 >= text_height
+        # Letters of a sans-serif font are about 0.62 of its size wide.
+        left = max(0, min(x0, width - 0.62 * font_pixels * len(label)))
         visualizer.draw_text(
             label,
-            (x0, corners[1] - text_height if is_room_above else corners[3] + 3),
+            (left, corners[1] - text_height if is_room_above else corners[3] + 3),
             font_size=_FONT_SIZE,
             color=color,
             horizontal_alignment="left",

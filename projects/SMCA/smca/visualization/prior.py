@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,23 +13,29 @@ from torchvision.ops import box_convert, nms
 from smca.layers import gaussian_log_prior
 from smca.modeling import SMCA
 
-_BOX_COLOR = "#ffffff"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
 _HEAD_COLOR = "#5cf2ff"
 _PANEL_INCHES = 2.5
-_CAPTION_INCHES = 0.3
+_CAPTION_INCHES = 0.24
+_LEGEND_INCHES = 0.36
 _MAX_COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class DetectionPrior:
-    """One detection and where its query looked in the last decoder layer. All in pixels of the model's input.
+    """One detection and where its query looked in the last decoder layer.
+
+    All coordinates are in pixels of the model's input.
 
     Attributes:
         box: (x0, y0, x1, y1).
         score: in [0, 1].
         class_id: contiguous class.
         center: (x, y) that heads, levels and layers share.
-        head_centers: (S, H, 2) as (x, y), with each head's own offset; H is 1 for a head-shared prior.
+        head_centers: (S, H, 2) as (x, y), with each head's own offset; H is 1 where they share it.
         maps: (S, H, height, width) in [0, 1], the prior of every level and head.
         level_weights: (S,) scale-selection weights, or None where all levels weigh the same.
         strides: S strides of the levels.
@@ -67,14 +74,16 @@ def prior_maps(
 
 
 def detection_priors(
-    model: SMCA, batched_input: Mapping, *, count: int = 6
+    model: SMCA, batched_input: Mapping, *, count: int = 6, score_threshold: float = 0.0
 ) -> list[DetectionPrior]:
     """The best detections of one image and the last decoder layer's prior of their queries.
 
     Args:
         model: with a modulation; its training mode is left as it is.
         batched_input: one entry of Detectron2's ``batched_inputs``.
-        count: number of detections at most. Of queries that found the same object only the best one counts.
+        count: number of detections at most. Of queries that found the same object only the best
+            one counts.
+        score_threshold: others are left out, but never the best one.
 
     Returns:
         By falling score.
@@ -84,7 +93,8 @@ def detection_priors(
     """
     if getattr(getattr(model, "decoder", None), "modulation", None) is None:
         raise ValueError(
-            "this model has no spatial prior to draw: plain DETR's decoder has no modulation, choose an SMCA config"
+            "this model has no spatial prior to draw, its decoder has no modulation (plain DETR); "
+            "take a model of an SMCA config"
         )
     with inference_context(model), torch.no_grad():
         images = model.preprocess_images([batched_input])
@@ -95,6 +105,7 @@ def detection_priors(
     scores, classes = _query_scores(outputs["pred_logits"][0, 0], model.num_classes)
     boxes = box_convert(outputs["pred_boxes"][0, 0], "cxcywh", "xyxy") * image_size.repeat(2)
     queries = nms(boxes, scores, iou_threshold=0.5)[:count]
+    queries = queries[: max(1, int((scores[queries] >= score_threshold).sum()))]
 
     prior = decoded.priors[-1]
     strides = model.neck.strides
@@ -127,15 +138,17 @@ def draw_priors(
     *,
     class_names: Sequence[str] = (),
     count: int = 6,
+    score_threshold: float = 0.0,
     per_head: bool = False,
 ) -> np.ndarray:
     """A grid of detections, each with its prior as a heat map over the image.
 
-    The heat map is the mean over the heads divided by its largest value. Marked are the box, the shared centre (cross)
-    and the heads' own centres (dots). With several levels a row holds one detection, a panel per level.
+    The heat map is the mean over the heads divided by its largest value. Marked are the box, the
+    shared centre (cross) and the heads' own centres (dots). With several levels a row holds one
+    detection, a panel per level.
 
     Args:
-        model, batched_input, count: see :func:`detection_priors`.
+        model, batched_input, count, score_threshold: see :func:`detection_priors`.
         class_names: names of the classes; their numbers where it is empty.
         per_head: one detection per row, a panel per head (of the finest level) after the mean.
 
@@ -145,7 +158,7 @@ def draw_priors(
     Raises:
         ValueError: as :func:`detection_priors`.
     """
-    priors = detection_priors(model, batched_input, count=count)
+    priors = detection_priors(model, batched_input, count=count, score_threshold=score_threshold)
     image = batched_input["image"].cpu().numpy().transpose(1, 2, 0).astype(np.uint8)
     if model.input_format == "BGR":
         image = image[..., ::-1]
@@ -165,9 +178,7 @@ class _Panel:
     prior: DetectionPrior
 
 
-def _panels(
-    prior: DetectionPrior, class_names: Sequence[str], per_head: bool
-) -> list[_Panel]:
+def _panels(prior: DetectionPrior, class_names: Sequence[str], per_head: bool) -> list[_Panel]:
     name = class_names[prior.class_id] if class_names else f"class {prior.class_id}"
     title = f"{name}  {prior.score:.2f}"
     if per_head:
@@ -197,20 +208,34 @@ def _draw_grid(image: np.ndarray, rows: Sequence[Sequence[_Panel]]) -> np.ndarra
     height, width = image.shape[:2]
     panel_height = _PANEL_INCHES * height / width + _CAPTION_INCHES
     figure = Figure(
-        figsize=(columns * _PANEL_INCHES, len(rows) * panel_height), dpi=150, layout="constrained"
+        figsize=(columns * _PANEL_INCHES, len(rows) * panel_height + _LEGEND_INCHES),
+        dpi=150,
+        layout="constrained",
     )
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+    marks = {}
     for row, axes_row in zip(rows, grid, strict=True):
         for panel, axes in zip(row, axes_row, strict=False):
-            _draw_panel(axes, image, panel)
+            marks |= _draw_panel(axes, image, panel)
+    figure.legend(
+        marks.values(),
+        marks.keys(),
+        loc="outside lower left",
+        ncols=len(marks),
+        fontsize=8,
+        facecolor="0.35",
+        edgecolor="none",
+        labelcolor="white",
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_panel(axes, image: np.ndarray, panel: _Panel) -> None:
+def _draw_panel(axes: "Axes", image: np.ndarray, panel: _Panel) -> dict[str, "Line2D"]:
+    """Returns what was drawn, by its name in the legend."""
     height, width = image.shape[:2]
     heat = panel.heat / max(panel.heat.max(), np.finfo(np.float32).tiny)
     axes.imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
@@ -225,12 +250,24 @@ def _draw_panel(axes, image: np.ndarray, panel: _Panel) -> None:
         interpolation="bilinear",
     )
     x0, y0, x1, y1 = panel.prior.box
-    axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=_BOX_COLOR, linewidth=1.3)
-    if len(panel.head_centers) > 1:
-        axes.plot(
-            *panel.head_centers.T, "o", color=_HEAD_COLOR, markersize=4, mec="black", mew=0.5
+    marks = {}
+    (marks["box"],) = axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], "w-", linewidth=1.3)
+    outlined = {"linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.7}
+    (marks["centre"],) = axes.plot(
+        *panel.prior.center, marker="P", color="white", markersize=7, **outlined
+    )
+    if panel.prior.maps.shape[1] > 1:
+        (marks["centres of the heads"],) = axes.plot(
+            *panel.head_centers.T, marker="o", color=_HEAD_COLOR, markersize=4, **outlined
         )
-    axes.plot(*panel.prior.center, "P", color="white", markersize=8, mec="black", mew=0.8)
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
+    axes.set_xlim(0, width - 0.5)
+    axes.set_ylim(height - 0.5, 0)
     axes.set_title(panel.caption, fontsize=9, loc="left", pad=3)
+    return marks
+
+
+def _query_scores(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """(Q, K) logits -> every query's best score and class; output num_classes is "no object"."""
+    if logits.shape[-1] > num_classes:
+        return logits.softmax(-1)[..., :num_classes].max(-1)
+    return logits.sigmoid().max(-1)

@@ -1,0 +1,34 @@
+from .complexity import (
+    PARTS,
+    Complexity,
+    analyze,
+    build_on_meta,
+    count_activation_bytes,
+    count_multiply_adds,
+    count_parameters,
+)
+from .experiment import Experiment, Latency, analyze_experiments, input_size, measure_latencies
+from .paper import DETR, PAPER, PaperResult, time_ratio
+from .table import as_data, describe_environment, format_tables
+
+__all__ = [
+    "DETR",
+    "PAPER",
+    "PARTS",
+    "Complexity",
+    "Experiment",
+    "Latency",
+    "PaperResult",
+    "analyze",
+    "analyze_experiments",
+    "as_data",
+    "build_on_meta",
+    "count_activation_bytes",
+    "count_multiply_adds",
+    "count_parameters",
+    "describe_environment",
+    "format_tables",
+    "input_size",
+    "measure_latencies",
+    "time_ratio",
+]

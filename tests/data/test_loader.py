@@ -1,0 +1,211 @@
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils import comm
+from smca.data import TrainLoader, build_test_loader
+
+
+def draw(record: dict) -> dict:
+    """Draws from every generator that augmentations use."""
+    record["drawn"] = (random.random(), float(np.random.rand()), float(torch.rand(())))
+    return record
+
+
+def make(count=10, *, batch_size=4, num_workers=0, seed=3, start=0, mapper=draw) -> TrainLoader:
+    loader = TrainLoader(
+        dataset=[{"image_id": i} for i in range(count)],
+        mapper=mapper,
+        total_batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+    )
+    loader.start_iteration = start
+    return loader
+
+
+def take(loader, count) -> list[list[dict]]:
+    return list(itertools.islice(iter(loader), count))
+
+
+def image_ids(batches) -> list[int]:
+    return [item["image_id"] for batch in batches for item in batch]
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    def become(rank, world_size):
+        monkeypatch.setattr(comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+
+    return become
+
+
+def test_workers_change_nothing():
+    expected = take(make(), 7)
+    assert take(make(num_workers=2), 7) == expected
+    assert take(make(), 7) == expected
+    drawn = [item["drawn"] for batch in expected for item in batch]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_global_generators_change_nothing():
+    expected = take(make(), 3)
+    random.seed(99)
+    np.random.seed(99)
+    torch.manual_seed(99)
+    assert take(make(), 3) == expected
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("start", [1, 2, 3, 8])
+def test_a_later_start_is_the_same_stream(start, num_workers):
+    expected = take(make(), 11)
+    assert take(make(start=start, num_workers=num_workers), 11 - start) == expected[start:]
+
+
+def test_iterating_again_starts_over():
+    loader = make()
+    assert take(loader, 3) == take(loader, 3)
+
+
+def test_another_seed_gives_another_order_and_other_draws():
+    first, second = take(make(), 5), take(make(seed=4), 5)
+    assert image_ids(first) != image_ids(second)
+    by_image = [
+        {i["image_id"]: i["drawn"] for b in batches for i in b} for batches in (first, second)
+    ]
+    assert all(by_image[0][i] != by_image[1][i] for i in by_image[0])
+
+
+def test_every_image_once_per_epoch_in_a_new_order():
+    """10 images in batches of 4: epochs end within a batch."""
+    stream = image_ids(take(make(), 15))
+    epochs = [stream[i : i + 10] for i in range(0, 60, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_an_image_is_augmented_anew_in_every_epoch():
+    draws = {}
+    for batch in take(make(), 10):
+        for item in batch:
+            draws.setdefault(item["image_id"], set()).add(item["drawn"])
+    assert all(len(found) == 4 for found in draws.values())
+
+
+def test_a_batch_larger_than_the_data_set():
+    (batch,) = take(make(3, batch_size=8), 1)
+    assert sorted(image_ids([batch])[:3]) == [0, 1, 2]
+    assert len(batch) == 8
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_main_process_keeps_its_generators(num_workers):
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
+    take(make(num_workers=num_workers), 3)
+    assert states() == before
+
+
+def test_the_generators_are_restored_after_a_failing_mapper():
+    def fail(record):
+        draw(record)
+        raise RuntimeError("broken image")
+
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="broken image"):
+        take(make(mapper=fail), 1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_generators_of_gpus_are_left_alone(monkeypatch):
+    def fail(seed):
+        raise AssertionError("seeded CUDA")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    take(make(), 1)
+
+
+def test_a_mapper_may_change_its_record():
+    def consume(record):
+        return {"image_id": record.pop("image_id")}
+
+    stream = image_ids(take(make(mapper=consume), 5))
+    assert sorted(stream[:10]) == list(range(10))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_each_step(ranks, world_size):
+    whole = take(make(), 6)
+    parts = []
+    for rank in range(world_size):
+        ranks(rank, world_size)
+        parts.append(take(make(), 6))
+    joined = [list(itertools.chain(*step)) for step in zip(*parts, strict=True)]
+    assert joined == whole
+
+
+def test_a_resumed_run_may_have_another_number_of_ranks(ranks):
+    whole = take(make(), 6)
+    parts = []
+    for rank in range(2):
+        ranks(rank, 2)
+        parts.append(take(make(start=4), 2))
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole[4:]
+
+
+def test_iterations_per_epoch():
+    loader = make(10, batch_size=4)
+    assert loader.iterations_per_epoch == 2.5
+    assert (loader.num_images, loader.total_batch_size) == (10, 4)
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(5, 2), (2, 4), (0, 1), (-4, 1), (7, 3)])
+def test_batch_sizes_that_cannot_be_split(ranks, batch_size, world_size):
+    ranks(0, world_size)
+    message = f"total_batch_size {batch_size} must be .* multiple of the {world_size} processes"
+    with pytest.raises(ValueError, match=message):
+        make(batch_size=batch_size)
+
+
+def test_no_images():
+    with pytest.raises(ValueError, match="the training data set has no images"):
+        make(0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_test_loader_gives_every_image_once_in_order(num_workers):
+    loader = build_test_loader(
+        dataset=[{"image_id": i} for i in range(10)],
+        mapper=draw,
+        batch_size=4,
+        num_workers=num_workers,
+    )
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert image_ids(batches) == list(range(10))
+    assert len(loader) == 3
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 16])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8])
+def test_test_loader_splits_over_ranks(ranks, world_size, count):
+    seen, sizes = [], []
+    for rank in range(world_size):
+        ranks(rank, world_size)
+        loader = build_test_loader(
+            dataset=[{"image_id": i} for i in range(count)],
+            mapper=dict,
+            batch_size=2,
+            num_workers=0,
+        )
+        share = image_ids(loader)
+        seen += share
+        sizes.append(len(share))
+    assert seen == list(range(count))
+    assert max(sizes) - min(sizes) <= 1

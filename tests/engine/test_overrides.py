@@ -1,0 +1,138 @@
+import pytest
+import torch
+from detectron2.config import LazyCall as L
+from omegaconf import DictConfig, OmegaConf
+from smca.engine import apply_overrides
+
+
+def scale_by(images, *, factor: float = 1.0, **extra) -> float:
+    return images * factor
+
+
+@pytest.fixture
+def cfg() -> DictConfig:
+    return OmegaConf.create(
+        {
+            "train": {"seed": 42, "max_iter": None, "checkpointer": {"period": 1}},
+            "optimizer": L(torch.optim.AdamW)(lr=1e-4),
+            "mapper": L(scale_by)(augmentations=[{"short_edge": 800}, {"flip": 0.5}], mean=[1.0]),
+            "by_name": {"_target_": "torch.optim.AdamW", "lr": 1e-4},
+        },
+        flags={"allow_objects": True},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("train.seed=7", "train.seed", 7),
+        ("train.max_iter=1e3", "train.max_iter", 1000.0),
+        ("train.max_iter=null", "train.max_iter", None),
+        ("train.seed='7'", "train.seed", "7"),
+        ("train.checkpointer.period=5", "train.checkpointer.period", 5),
+        ("mapper.mean=[1,2.5,x]", "mapper.mean", [1, 2.5, "x"]),
+        ("mapper.mean.0=3", "mapper.mean.0", 3),
+        ("mapper.augmentations.1.flip=0.25", "mapper.augmentations.1.flip", 0.25),
+        ("mapper.augmentations=[]", "mapper.augmentations", []),
+        # Parameters of the `_target_` that the config does not write.
+        ("optimizer.betas=[0.9,0.98]", "optimizer.betas", [0.9, 0.98]),
+        ("by_name.eps=1e-6", "by_name.eps", 1e-6),
+        ("mapper.factor=2", "mapper.factor", 2),
+        ("+train.new=1", "train.new", 1),
+        ("+train.new.deep=1", "train.new.deep", 1),
+        ("+new={a: 1}", "new.a", 1),
+        ("+mapper.extra=1", "mapper.extra", 1),
+    ],
+)
+def test_sets_one_field_and_no_other(cfg, text, key, value):
+    before = OmegaConf.to_container(cfg)
+    assert apply_overrides(cfg, [text]) is cfg
+    assert OmegaConf.select(cfg, key) == value
+
+    changed = OmegaConf.to_container(cfg)
+    for name in before:
+        if name != key.split(".")[0]:
+            assert changed[name] == before[name]
+
+
+def test_a_group_is_merged_into(cfg):
+    cfg.train.checkpointer.keep = 3
+    apply_overrides(cfg, ["train.checkpointer={period: 9}"])
+    assert cfg.train.checkpointer == {"period": 9, "keep": 3}
+
+
+def test_a_neighbour_in_the_list_stays(cfg):
+    apply_overrides(cfg, ["mapper.augmentations.0.short_edge=64"])
+    assert cfg.mapper.augmentations == [{"short_edge": 64}, {"flip": 0.5}]
+
+
+def test_later_overrides_win(cfg):
+    apply_overrides(cfg, ["train.seed=1", "train.seed=2"])
+    assert cfg.train.seed == 2
+
+
+def test_an_override_reaches_what_refers_to_it():
+    cfg = OmegaConf.create({"classes": 80, "head": {"classes": "${..classes}"}})
+    apply_overrides(cfg, ["classes=10"])
+    assert cfg.head.classes == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train.sed=1", ["train.sed", "nearest is train.seed", "+train.sed="]),
+        ("tran.seed=1", ["tran.seed", "no field tran", "nearest is train"]),
+        ("optimizer.beta=[1,2]", ["nearest is optimizer.betas"]),
+        ("by_name.lrr=1", ["nearest is by_name.lr"]),
+        ("mapper.extra=1", ["no field mapper.extra"]),
+        ("mapper.mean.1=3", ["no field mapper.mean.1"]),
+        ("mapper.augmentations.2.flip=0", ["no field mapper.augmentations.2"]),
+        ("mapper.augmentations.first.flip=0", ["no field mapper.augmentations.first"]),
+        ("mapper.augmentations.1.flop=0", ["nearest is mapper.augmentations.1.flip"]),
+        ("qqqqqq=1", ["there are", "mapper", "optimizer", "train"]),
+    ],
+)
+def test_unknown_key_names_the_nearest(cfg, text, words):
+    before = OmegaConf.to_yaml(cfg)
+    with pytest.raises(ValueError, match="there is no field") as error:
+        apply_overrides(cfg, [text])
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+    assert OmegaConf.to_yaml(cfg) == before
+
+
+@pytest.mark.parametrize("sign", ["", "+"])
+@pytest.mark.parametrize(
+    ("key", "parent", "value"),
+    [
+        ("train.seed.x", "train.seed", "42"),
+        ("train.max_iter.x", "train.max_iter", "None"),
+        ("mapper.mean.0.x", "mapper.mean.0", "1.0"),
+    ],
+)
+def test_key_below_a_value(cfg, sign, key, parent, value):
+    with pytest.raises(ValueError, match=f"{parent} is no group of fields but {value}"):
+        apply_overrides(cfg, [f"{sign}{key}=1"])
+
+
+@pytest.mark.parametrize(
+    "text", ["train.seed", "train.seed=[1", "train.seed={a", "a b=3", "--lr", "train seed"]
+)
+def test_unreadable(cfg, text):
+    with pytest.raises(ValueError, match="write key=value") as error:
+        apply_overrides(cfg, [text])
+    assert repr(text) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_fields_cannot_be_deleted(cfg):
+    with pytest.raises(ValueError, match="set them to null"):
+        apply_overrides(cfg, ["~train.seed"])
+    assert cfg.train.seed == 42
+
+
+@pytest.mark.parametrize("values", ["1,2", "range(1,3)"])
+def test_several_values_are_no_value(cfg, values):
+    with pytest.raises(ValueError, match="give one value"):
+        apply_overrides(cfg, [f"train.seed={values}"])
+    assert cfg.train.seed == 42

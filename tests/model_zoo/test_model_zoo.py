@@ -1,0 +1,194 @@
+"""Every experiment, cheaply: on the meta device, where a model has names and shapes only."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.modeling import build_model
+from omegaconf import OmegaConf
+from smca import add_smca_config, model_zoo
+from smca.config import lazy_model_as_data
+from smca.model_zoo import model_zoo as zoo_module
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXPERIMENTS = [
+    "smca_r50_50ep",
+    "smca_r50_108ep",
+    "smca_r101_50ep",
+    "smca_single_scale_r50_50ep",
+    "smca_single_scale_r50_108ep",
+    "detr_r50_50ep",
+    "detr_r50_500ep",
+    "detr_dc5_r50_500ep",
+    "detr_r101_500ep",
+    "detr_dc5_r101_500ep",
+    "ablations/head_shared_bs8",
+    "ablations/head_shared_bs16",
+    "ablations/head_shared_bs32",
+    "ablations/multi_head_fixed",
+    "ablations/multi_head_single",
+    "ablations/no_scale_selection",
+    "ablations/encoder_3intra",
+    "ablations/encoder_3multi",
+    "ablations/encoder_5intra",
+    "ablations/encoder_shared_ffn",
+    "ablations/encoder_shared_sa",
+    "ablations/encoder_no_share",
+    "faster_rcnn_fpn_r50_3x",
+    "digits/smca",
+    "digits/smca_single_scale",
+    "digits/detr",
+    "digits/faster_rcnn",
+]
+every_config = pytest.mark.parametrize("name", model_zoo.list_configs())
+RUN = ("digits/smca", "digits/smca_single_scale", "digits/detr", "digits/faster_rcnn",
+       "smca_r50_50ep", "detr_r50_500ep")  # fmt: skip
+
+
+def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def on_meta(node) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return shapes(instantiate(node))
+
+
+def build_on_meta(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return shapes(build_model(cfg))
+
+
+def test_lists_the_experiments_and_no_shared_parts():
+    names = model_zoo.list_configs()
+    assert set(EXPERIMENTS) <= set(names)
+    assert names == sorted(set(names))
+    assert not [n for n in names if n.startswith(("common", "models")) or "__" in n]
+    for name in names:
+        assert Path(model_zoo.get_config_file(name)) == CONFIGS / f"{name}.py"
+
+
+def test_finds_the_configs_of_an_installation(tmp_path, monkeypatch):
+    for file in ("__init__.py", "one.py", "common/base.py", "models/base.py", "deep/__init__.py",
+                 "deep/two.py", "notes.txt"):  # fmt: skip
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.setattr(zoo_module.resources, "files", {"smca.configs": tmp_path}.get)
+    assert model_zoo.list_configs() == ["deep/two", "one"]
+    assert model_zoo.get_config_file("deep/two") == str(tmp_path / "deep" / "two.py")
+
+
+def test_finds_the_configs_of_the_source_tree(monkeypatch):
+    def fail(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(zoo_module.resources, "files", fail)
+    assert Path(model_zoo.get_config_file("smca_r50_50ep")) == CONFIGS / "smca_r50_50ep.py"
+
+
+@pytest.mark.parametrize("ask", [model_zoo.get_config, model_zoo.get_cfg, model_zoo.get,
+                                 model_zoo.get_checkpoint_url])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("smca_r50_50epochs", "smca_r50_50ep"),
+        ("encoder_3multi", "ablations/encoder_3multi"),
+        ("configs/smca_r101_50ep.py", "smca_r101_50ep"),
+        ("qq", "there are ablations/"),
+    ],
+)
+def test_unknown_name(ask, name, near):
+    with pytest.raises(ValueError, match=f"no config named '{name}'") as error:
+        ask(name)
+    assert near in str(error.value)
+
+
+def test_no_weights_are_published_yet():
+    with pytest.raises(ValueError, match="no trained weights of 'smca_r50_50ep'"):
+        model_zoo.get_checkpoint_url("smca_r50_50ep")
+    with pytest.raises(ValueError, match="no trained weights"):
+        model_zoo.get("smca_r50_50ep", trained=True)
+
+
+def test_get_builds_the_model():
+    model = model_zoo.get("digits/smca")
+    assert model.training
+    assert model.num_classes == 10
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+@every_config
+def test_an_experiment_is_whole(name):
+    cfg = model_zoo.get_config(name)
+    assert {"model", "dataloader", "optimizer", "lr_multiplier", "train"} <= set(cfg)
+    # Every experiment writes to a directory of its own.
+    assert Path(cfg.train.output_dir) == Path("output") / name.replace("digits/", "digits_")
+    OmegaConf.to_container(cfg, resolve=True)
+
+
+@every_config
+def test_round_trip_through_yaml(name, tmp_path):
+    cfg = model_zoo.get_config(name)
+    file = tmp_path / "experiment.yaml"
+    LazyConfig.save(cfg, str(file))
+    # Detectron2 falls back to a pickle for what yaml cannot hold.
+    assert list(tmp_path.iterdir()) == [file]
+    loaded = LazyConfig.load(str(file))
+    # Equal but for targets, which became names.
+    assert lazy_model_as_data(loaded) == lazy_model_as_data(cfg)
+    assert on_meta(loaded.model) == on_meta(cfg.model)
+
+
+@every_config
+def test_cfg_node_builds_the_same_model(name, tmp_path):
+    expected = on_meta(model_zoo.get_config(name).model)
+    cfg = model_zoo.get_cfg(name)
+    file = tmp_path / "cfg.yaml"
+    file.write_text(cfg.dump())
+    reloaded = get_cfg()
+    add_smca_config(reloaded)
+    reloaded.merge_from_file(str(file))
+    assert reloaded.MODEL.SMCA == cfg.MODEL.SMCA
+    assert build_on_meta(reloaded) == expected
+
+
+@every_config
+def test_cfg_node_says_how_images_go_in(name):
+    cfg, lazy = model_zoo.get_cfg(name, weights="somewhere.pth"), model_zoo.get_config(name)
+    resize = lazy.dataloader.test.mapper.augmentations[0]
+    assert cfg.MODEL.WEIGHTS == "somewhere.pth"
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (
+        resize.short_edge_length,
+        resize.max_size,
+    )
+    assert cfg.DATASETS.TEST == (lazy.dataloader.test.dataset.names,)
+    assert cfg.INPUT.FORMAT == lazy.dataloader.test.mapper.image_format
+    assert cfg.INPUT.FORMAT == lazy.dataloader.train.mapper.image_format
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
+    assert (cfg.MODEL.META_ARCHITECTURE == "LazyModel") == ("faster_rcnn" in name)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_cfg_node_model_computes_the_same(name):
+    lazy = instantiate(model_zoo.get_config(name).model).eval()
+    cfg = model_zoo.get_cfg(name)
+    cfg.MODEL.DEVICE = "cpu"
+    built = build_model(cfg).eval()
+    assert type(built) is type(lazy)
+    built.load_state_dict(lazy.state_dict())
+    images = [
+        {"image": torch.randint(256, size, dtype=torch.uint8)}
+        for size in ((3, 64, 50), (3, 40, 64))
+    ]
+    with torch.no_grad():
+        outputs = [[o["instances"] for o in model(images)] for model in (lazy, built)]
+    for a, b in zip(*outputs, strict=True):
+        assert len(a) == len(b)
+        assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+        assert torch.equal(a.scores, b.scores)
+        assert torch.equal(a.pred_classes, b.pred_classes)
+    if "faster_rcnn" not in name:
+        assert len(outputs[0][0]) == 100

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+import torch
+
+from helpers import oracles
+from helpers.builders import model_config
+from helpers.goldens import golden
+from smca.modeling import (
+    CrossEntropyClassification,
+    FocalClassification,
+    HungarianMatcher,
+    SetCriterion,
+    Target,
+)
+
+QUERIES = 6
+
+
+def built(classification=None, **weights):
+    classification = classification or FocalClassification()
+    return SetCriterion(
+        matcher=HungarianMatcher(classification=classification),
+        classification=classification,
+        **weights,
+    )
+
+
+def drawn_outputs(num_layers, batch, num_outputs=4):
+    boxes = torch.rand(num_layers, batch, QUERIES, 4, dtype=torch.float64) * 0.5 + 0.2
+    logits = torch.randn(num_layers, batch, QUERIES, num_outputs, dtype=torch.float64)
+    return {"pred_logits": logits.requires_grad_(), "pred_boxes": boxes.requires_grad_()}
+
+
+def drawn_targets(*counts, num_classes=4):
+    return [
+        Target(torch.randint(num_classes, (n,)), torch.rand(n, 4, dtype=torch.float64) * 0.5 + 0.2)
+        for n in counts
+    ]
+
+
+def golden_inputs(seed):
+    rng = np.random.RandomState(seed)
+
+    def boxes(*shape):
+        parts = [rng.uniform(0.2, 0.8, (*shape, 2)), rng.uniform(0.05, 0.4, (*shape, 2))]
+        return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32))
+
+    layers = []
+    for _ in range(2):
+        logits = torch.from_numpy(rng.standard_normal((3, 12, 5)).astype(np.float32))
+        layers.append((logits, boxes(3, 12)))
+    targets = []
+    for n in (3, 0, 7):
+        labels = torch.from_numpy(rng.randint(0, 5, n).astype(np.int64))
+        targets.append(Target(labels, boxes(n)))
+    logits, layer_boxes = (torch.stack(parts) for parts in zip(*layers, strict=True))
+    return {"pred_logits": logits, "pred_boxes": layer_boxes}, targets
+
+
+def test_equals_the_released_implementation():
+    expected = golden("criterion")
+    outputs, targets = golden_inputs(int(expected["seed"]))
+    criterion = built(class_weight=1.0, box_weight=1.0, giou_weight=1.0)
+
+    losses = criterion(outputs, targets)
+    matches = criterion.matcher(outputs["pred_logits"], outputs["pred_boxes"], targets)
+
+    assert losses.keys() == {name for name in expected if name.startswith("loss_")}
+    for name, value in losses.items():
+        assert value.item() == pytest.approx(expected[name].item(), abs=1e-5)
+    assert matches.query[-1].tolist() == expected["match_query"].tolist()
+    assert matches.target[-1].tolist() == expected["match_target"].tolist()
+    assert matches.image[-1].tolist() == [0] * 3 + [2] * 7
+
+
+@pytest.mark.parametrize("counts", [(2, 0, 4), (9, 1, 0)])
+def test_equals_loops(counts):
+    criterion = built()
+    outputs, targets = drawn_outputs(2, 3), drawn_targets(*counts)
+
+    losses = criterion.losses(outputs, targets)
+
+    logits, boxes = (outputs[name].detach() for name in ("pred_logits", "pred_boxes"))
+    matches = criterion.matcher(logits, boxes, targets)
+    num_boxes = sum(counts)
+    for layer in range(2):
+        assigned, l1, giou = {}, 0.0, 0.0
+        triples = (x[layer].tolist() for x in (matches.image, matches.query, matches.target))
+        for b, q, t in zip(*triples, strict=True):
+            assigned[b, q] = targets[b].labels[t].item()
+            box, truth = boxes[layer, b, q].numpy(), targets[b].boxes[t].numpy()
+            l1 += abs(box - truth).sum()
+            giou += 1 - oracles.giou(box, truth)
+        focal = sum(
+            oracles.focal_term(logits[layer, b, q, k].item(), assigned.get((b, q)) == k)
+            for b in range(3)
+            for q in range(QUERIES)
+            for k in range(4)
+        )
+        assert len(assigned) == sum(min(n, QUERIES) for n in counts)
+        assert losses["loss_ce"][layer].item() == pytest.approx(focal / num_boxes, rel=1e-9)
+        assert losses["loss_bbox"][layer].item() == pytest.approx(l1 / num_boxes, rel=1e-9)
+        # torchvision's GIoU adds 1e-7 to its divisors.
+        assert losses["loss_giou"][layer].item() == pytest.approx(giou / num_boxes, rel=1e-5)
+
+
+def test_cross_entropy_by_hand():
+    # The first query takes the only object, the second says "no object", the last output.
+    probabilities = torch.tensor([[0.7, 0.1, 0.2], [0.3, 0.3, 0.4]])
+    boxes = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.1, 0.1, 0.1, 0.1]])
+    outputs = {"pred_logits": probabilities.log()[None, None], "pred_boxes": boxes[None, None]}
+    target = Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.4]]))
+    criterion = built(CrossEntropyClassification(no_object_weight=0.1), class_weight=1.0)
+
+    losses = criterion(outputs, [target])
+
+    expected = {
+        "loss_ce": (-np.log(0.7) - 0.1 * np.log(0.4)) / 1.1,
+        "loss_bbox": 5 * 0.2,
+        "loss_giou": 2 * 0.5,
+    }
+    assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("classification", [FocalClassification(), CrossEntropyClassification()])
+def test_batch_without_objects(classification):
+    criterion = built(classification)
+    outputs = drawn_outputs(2, 3)
+
+    losses = criterion(outputs, drawn_targets(0, 0, 0))
+    sum(losses.values()).backward()
+
+    for name, loss in losses.items():
+        assert loss.isfinite()
+        assert (loss == 0) == (not name.startswith("loss_ce"))
+    # The box head takes part: distributed training wants a gradient for each of its weights.
+    assert (outputs["pred_boxes"].grad == 0).all()
+    assert outputs["pred_logits"].grad.abs().max() > 0
+
+
+def test_names_and_weights_of_every_layer():
+    outputs, targets = drawn_outputs(3, 2), drawn_targets(2, 3)
+    plain = built().losses(outputs, targets)
+
+    weighted = built(class_weight=3.0, box_weight=7.0, giou_weight=11.0)(outputs, targets)
+
+    assert weighted.keys() == {
+        f"loss_{kind}{suffix}" for kind in ("ce", "bbox", "giou") for suffix in ("", "_0", "_1")
+    }
+    for kind, weight in (("loss_ce", 3), ("loss_bbox", 7), ("loss_giou", 11)):
+        for layer, suffix in enumerate(("_0", "_1", "")):
+            torch.testing.assert_close(weighted[kind + suffix], weight * plain[kind][layer])
+
+
+def test_matched_queries_get_the_class_and_others_none():
+    criterion = built()
+    outputs = drawn_outputs(1, 1)
+    target = Target(torch.tensor([2]), outputs["pred_boxes"][0, 0, 4:5].detach().clone())
+
+    criterion.losses(outputs, [target])["loss_ce"].sum().backward()
+
+    # Only the matched query's own class is pushed up.
+    assert (outputs["pred_logits"].grad[0, 0] < 0).nonzero().tolist() == [[4, 2]]
+
+
+def test_configured_weights_are_the_papers():
+    focal, published = model_config("detr").criterion, model_config("detr_published").criterion
+    for criterion, class_weight in ((focal, 2.0), (published, 1.0)):
+        for owner in (criterion, criterion.matcher):
+            assert (owner.class_weight, owner.box_weight, owner.giou_weight) == (class_weight, 5, 2)

@@ -1,0 +1,202 @@
+"""Every experiment of the zoo runs: loader, optimiser, schedule and evaluation, on a tiny COCO."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets.builtin import _get_builtin_metadata
+from PIL import Image
+
+from smca import model_zoo
+from smca.data import DigitsSpec, register_digits
+from smca.engine import apply_overrides, check_inputs, iteration_of_epoch, prepare_training
+
+COCO_TRAIN_IMAGES = 118287
+# Images per step, iterations in all, iterations of the rate's drops; by hand from 118,287 images.
+LENGTHS = {
+    "smca_r50_50ep": (8, 739294, [591435]),
+    "smca_r50_108ep": (8, 1596875, [1182870]),
+    "smca_r101_50ep": (8, 739294, [591435]),
+    "smca_single_scale_r50_50ep": (8, 739294, [591435]),
+    "smca_single_scale_r50_108ep": (8, 1596875, [1182870]),
+    "detr_r50_50ep": (8, 739294, [591435]),
+    "detr_r50_500ep": (64, 924118, [739294]),
+    "detr_r101_500ep": (64, 924118, [739294]),
+    "detr_dc5_r50_500ep": (64, 924118, [739294]),
+    "detr_dc5_r101_500ep": (64, 924118, [739294]),
+    "ablations/head_shared_bs8": (8, 739294, [591435]),
+    "ablations/head_shared_bs16": (16, 369647, [295718]),
+    "ablations/head_shared_bs32": (32, 184824, [147859]),
+    "ablations/multi_head_fixed": (8, 739294, [591435]),
+    "ablations/multi_head_single": (8, 739294, [591435]),
+    "ablations/no_scale_selection": (8, 739294, [591435]),
+    "ablations/encoder_3intra": (8, 739294, [591435]),
+    "ablations/encoder_3multi": (8, 739294, [591435]),
+    "ablations/encoder_5intra": (8, 739294, [591435]),
+    "ablations/encoder_shared_ffn": (8, 739294, [591435]),
+    "ablations/encoder_shared_sa": (8, 739294, [591435]),
+    "ablations/encoder_no_share": (8, 739294, [591435]),
+}
+DETECTRON2_OWN = "faster_rcnn_fpn_r50_3x"
+
+
+@pytest.fixture(scope="module")
+def tiny_coco(tmp_path_factory):
+    """coco_2017_train and coco_2017_val as six images of several sizes, one of them empty."""
+    root = tmp_path_factory.mktemp("coco")
+    rng = np.random.default_rng(0)
+    builtin = {}
+    for split in ("train", "val"):
+        images, annotations = [], []
+        (root / f"{split}2017").mkdir()
+        for index in range(6):
+            width, height = (int(v) for v in rng.integers(60, 120, 2))
+            name = f"{index:012d}.jpg"
+            pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"{split}2017" / name)
+            images.append({"id": index, "file_name": name, "width": width, "height": height})
+            for box in range(0 if index == 0 else index):
+                x, y = (int(v) for v in rng.integers(0, 30, 2))
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index,
+                        # Ids of COCO with gaps: 90 is the last one of its 80 categories.
+                        "category_id": (1, 13, 90)[box % 3],
+                        "bbox": [x, y, 25, 20],
+                        "area": 500,
+                        "iscrowd": 0,
+                    }
+                )
+        metadata = _get_builtin_metadata("coco")
+        ids = metadata["thing_dataset_id_to_contiguous_id"]
+        categories = [{"id": k, "name": metadata["thing_classes"][v]} for k, v in ids.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        path = root / f"instances_{split}2017.json"
+        path.write_text(json.dumps(content))
+        name = f"coco_2017_{split}"
+        builtin[name] = (DatasetCatalog[name], dict(MetadataCatalog.get(name).as_dict()))
+        _remove(name)
+        register_coco_instances(name, metadata, str(path), str(root / f"{split}2017"))
+    register_digits(root=root / "digits", spec=DigitsSpec(train_images=20, val_images=4))
+    yield
+    register_digits()
+    for name, (load, metadata) in builtin.items():
+        _remove(name)
+        DatasetCatalog.register(name, load)
+        metadata.pop("name")
+        MetadataCatalog.get(name).set(**metadata)
+
+
+def _remove(name):
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def _small_run(name, output_dir):
+    """The experiment for two iterations of two small images."""
+    cfg = model_zoo.get_config(name)
+    overrides = [
+        "train.max_iter=2",
+        f"train.output_dir={output_dir}",
+        "train.init_checkpoint=''",
+        "train.device=cpu",
+        "train.evaluation.period=0",
+        "train.log_period=1",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        "dataloader.test.num_workers=0",
+    ]
+    apply_overrides(cfg, overrides)
+    for mapper in (cfg.dataloader.train.mapper, cfg.dataloader.test.mapper):
+        _shrink_sizes(mapper.augmentations)
+    return cfg
+
+
+def _shrink_sizes(augmentations):
+    for augmentation in augmentations:
+        if "short_edge_length" in augmentation:
+            augmentation.short_edge_length = 64
+            augmentation.max_size = 100
+            augmentation.sample_style = "choice"
+        if "crop_size" in augmentation:
+            augmentation.crop_size = [40, 60]
+        if "tfm_or_aug" in augmentation:
+            _shrink_sizes(augmentation.tfm_or_aug.augs)
+
+
+@pytest.mark.parametrize("name", model_zoo.list_configs())
+def test_two_iterations_reach_every_parameter(name, tiny_coco, tmp_path, monkeypatch):
+    # What the frozen norms of the COCO models would be loaded from cannot be downloaded here.
+    monkeypatch.setattr("smca.engine.training.frozen_norm_without_weights", lambda model: False)
+    cfg = _small_run(name, tmp_path)
+    check_inputs(cfg, training=True)
+    torch.manual_seed(0)
+    trainer, start, stop = prepare_training(cfg, resume=False)
+    assert (start, stop) == (0, 2)
+    before = {k: v.clone() for k, v in trainer.model.named_parameters() if not v.requires_grad}
+    trainer.train(start, stop)
+
+    trainable = {k: v for k, v in trainer.model.named_parameters() if v.requires_grad}
+    assert [k for k, v in trainable.items() if v.grad is None] == []
+    assert all(torch.isfinite(v).all() for v in trainable.values())
+    assert all(torch.equal(v, trainer.model.get_parameter(k)) for k, v in before.items())
+    optimized = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in trainable.values()}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert 0 <= lines[-1]["bbox/AP"] <= 100
+    assert (tmp_path / "model_final.pth").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(LENGTHS))
+def test_length_and_drops_on_coco(name):
+    cfg = model_zoo.get_config(name)
+    batch, length, drops = LENGTHS[name]
+    assert cfg.dataloader.train.total_batch_size == batch
+    per_epoch = COCO_TRAIN_IMAGES / batch
+    assert iteration_of_epoch(cfg.train.epochs, per_epoch) == length
+    cfg.lr_multiplier.iterations_per_epoch = per_epoch
+    cfg.lr_multiplier.max_iter = length
+    schedule = instantiate(cfg.lr_multiplier)
+    assert schedule.milestones == drops
+    (drop,) = drops
+    assert schedule((drop - 1) / length) == pytest.approx(1.0)
+    assert schedule(drop / length) == pytest.approx(0.1)
+    assert schedule(0.0) == pytest.approx(1.0)
+
+
+def test_coco_experiments_are_all_listed():
+    coco = {n for n in model_zoo.list_configs() if not n.startswith("digits/")}
+    assert coco == {*LENGTHS, DETECTRON2_OWN}
+
+
+def test_detectron2_own_recipe_keeps_its_length():
+    cfg = model_zoo.get_config(DETECTRON2_OWN)
+    schedule = instantiate(cfg.lr_multiplier)
+    assert cfg.train.max_iter == 270000
+    assert cfg.dataloader.train.total_batch_size == 16
+    assert schedule(209999 / 270000) == pytest.approx(1.0)
+    assert schedule(210001 / 270000) == pytest.approx(0.1)
+    assert schedule(250001 / 270000) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", sorted(LENGTHS))
+def test_recipe_of_the_paper(name):
+    cfg = model_zoo.get_config(name)
+    optimizer = cfg.optimizer
+    assert (optimizer.lr, optimizer.params.backbone_lr, optimizer.weight_decay) == (1e-4, 1e-5, 1e-4)
+    assert cfg.train.clip_grad_norm == 0.1
+    assert cfg.model.encoder.dropout == cfg.model.decoder.dropout == 0.1
+    assert cfg.model.backbone.norm == "FrozenBN"
+    assert cfg.model.backbone.freeze_at == 2
+    assert cfg.train.init_checkpoint == f"torchvision://resnet{cfg.model.backbone.depth}"
+    published = name.startswith("detr") and name.endswith("500ep")
+    assert cfg.model.decoder.num_queries == (100 if published else 300)
+    weights = (1.0, 5.0, 2.0) if published else (2.0, 5.0, 2.0)
+    for node in (cfg.model.criterion, cfg.model.criterion.matcher):
+        assert (node.class_weight, node.box_weight, node.giou_weight) == weights
+    assert cfg.dataloader.train.dataset.filter_empty is False

@@ -1,0 +1,114 @@
+#!/usr/bin/env python
+"""Parameters, GFLOPs, activation memory and time of models, beside the paper's numbers.
+
+    python tools/analyze_model.py smca_r50_50ep detr_r50_500ep
+    python tools/analyze_model.py --all --markdown
+    python tools/analyze_model.py --config-file my_config.py --latency
+
+Counting needs neither weights nor a GPU. ``--latency`` times untrained models in turns with
+published DETR.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from smca import model_zoo
+from smca.analysis import PAPER, analyze_experiments, as_data, describe_environment, format_tables
+from smca.engine import load_config_file
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments of the model zoo")
+    parser.add_argument("--all", action="store_true", help="every experiment of the model zoo")
+    parser.add_argument("--config-file", metavar="F", help="a LazyConfig of your own")
+    parser.add_argument(
+        "--input-size",
+        type=image_size,
+        metavar="HxW",
+        help="pixels (default: a 4:3 image at the config's test size, for COCO 800x1066)",
+    )
+    parser.add_argument("--latency", action="store_true", help="measure the time per image too")
+    parser.add_argument(
+        "--repeat", type=int, default=10, metavar="N", help="timed rounds (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="for --latency: auto, cpu, cuda, cuda:1")
+    parser.add_argument("--markdown", action="store_true", help="write markdown tables")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
+    return parser
+
+
+def image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW in pixels, such as 800x1066")
+    return int(match[1]), int(match[2])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not (args.names or args.all or args.config_file):
+        parser.error("name an experiment, or give --all or --config-file")
+    if args.repeat < 1:
+        parser.error(f"--repeat must be at least 1, got {args.repeat}")
+    try:
+        device = _device(args.device)
+        experiments = analyze_experiments(
+            _configs(args),
+            size=args.input_size,
+            latency_repeat=args.repeat if args.latency else 0,
+            device=device,
+        )
+        print(format_tables(experiments, markdown=args.markdown))
+        print(f"\nRun on {describe_environment(device)}.")
+        if args.json:
+            _write_json(args.json, as_data(experiments, device))
+    except (ValueError, OSError) as error:
+        print(f"analyze_model.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _configs(args: argparse.Namespace) -> dict[str, DictConfig]:
+    names = list(args.names)
+    if args.all:
+        known = model_zoo.list_configs()
+        names += [name for name in PAPER if name in known]
+        names += [name for name in known if name not in PAPER]
+    configs = {name: model_zoo.get_config(name) for name in names}
+    if args.config_file:
+        configs[args.config_file] = load_config_file(args.config_file)
+    return configs
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name!r} is unknown; use auto, cpu or cuda") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPU(s) here")
+    return device
+
+
+def _write_json(path: Path, data: dict) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(data, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+#!/usr/bin/env python
+"""Trains a small SMCA detector on the bundled digits, evaluates it and draws what it sees.
+
+    python tools/demo.py [--output-dir DIR] [key=value ...]
+
+Fields of configs/digits/smca_single_scale.py are overridden with ``key=value``. A run that was cut
+off goes on from its last checkpoint; a finished one is set aside and a new one started.
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import math
+import os
+import re
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+with warnings.catch_warnings():
+    # Detectron2 0.6 and fvcore import what today's libraries deprecate.
+    warnings.simplefilter("ignore")
+    # Says that there is no GPU where CUDA_HOME is set, which the demo does not need.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    import cv2
+    from detectron2.config import instantiate
+    from detectron2.data import MetadataCatalog
+    from detectron2.engine import DefaultPredictor, default_setup
+    from detectron2.utils.logger import setup_logger
+    from omegaconf import DictConfig
+    from tabulate import tabulate
+
+    from smca import model_zoo
+    from smca.config import cfg_from_lazy
+    from smca.data import DigitsError
+    from smca.engine import (
+        apply_overrides,
+        check_inputs,
+        has_checkpoint,
+        prepare_training,
+        set_earlier_run_aside,
+    )
+    from smca.visualization import draw_detections, draw_priors, save_png
+
+EXPERIMENT = "digits/smca_single_scale"
+NUM_PICTURES = 6
+# Focal scores are lower than softmax ones, so 0.5 would leave too much out.
+SCORE_THRESHOLD = 0.3
+PRIOR_PICTURE = "prior.png"
+PICTURES = ("predictions", PRIOR_PICTURE)
+LOGGERS = ("detectron2", "fvcore", "smca")
+# Logs the traceback of an exception that it then raises.
+TRAIN_LOOP = "detectron2.engine.train_loop"
+SHOWN_LOGGERS = ("detectron2.utils.events", "smca.engine", "smca.evaluation.hook")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    try:
+        run(args.output_dir, args.overrides)
+    except (ValueError, ImportError, OSError, FloatingPointError, DigitsError) as error:
+        # With the traceback, but only to log.txt.
+        logging.getLogger("smca").debug("The demo stopped.", exc_info=True)
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output-dir", default="output/demo", help="default: %(default)s")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="fields of the config")
+    return parser
+
+
+def run(output_dir: str, overrides: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError, ImportError, OSError, FloatingPointError, DigitsError: in one sentence.
+    """
+    stages = {}
+    with timed(stages, "data set and checks"):
+        cfg = model_zoo.get_config(EXPERIMENT)
+        cfg.train.output_dir = output_dir
+        apply_overrides(cfg, overrides)
+        root = Path(cfg.train.output_dir)
+        resume = is_unfinished(root)
+        check_inputs(cfg, training=True, resume=resume)
+        if not resume:
+            set_aside(root)
+        set_up_output(cfg)
+    print(f"{'Going on with' if resume else 'Training'} {EXPERIMENT} in {root}", flush=True)
+    with timed(stages, "training with evaluations"):
+        trainer, start, stop = prepare_training(cfg, resume=resume)
+        weights = root / "model_final.pth"
+        if start >= stop and not weights.is_file():
+            raise ValueError(
+                f"{root} holds an unfinished run that is past iteration {stop}: "
+                "give another --output-dir"
+            )
+        trainer.train(start, stop)
+    with timed(stages, "prediction and pictures"):
+        draw_pictures(cfg, weights)
+    numbers = {name: value for name, (value, _) in trainer.storage.latest().items()}
+    print(
+        f"\nDone: trained {EXPERIMENT} for {stop} iterations and evaluated it on "
+        f"{cfg.dataloader.test.dataset.names}.\n"
+    )
+    print(summarize(root, numbers, stages))
+
+
+@contextlib.contextmanager
+def timed(stages: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    stages[name] = time.perf_counter() - start
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether there is a checkpoint, but not the last file that a demo writes."""
+    return has_checkpoint(str(root)) and not (root / PRIOR_PICTURE).is_file()
+
+
+def set_aside(root: Path) -> None:
+    """Move a finished demo into a folder of its own."""
+    aside = set_earlier_run_aside(str(root))
+    if aside is None:
+        return
+    for name in PICTURES:
+        if (root / name).exists():
+            (root / name).rename(aside / name)
+    print(f"{root} held an earlier run, now in {aside}", flush=True)
+
+
+def set_up_output(cfg: DictConfig) -> None:
+    """Detectron2's set-up; all goes to log.txt, progress and warnings to the terminal, too."""
+    output_dir = cfg.train.output_dir
+    with contextlib.redirect_stdout(io.StringIO()) as swallowed:
+        default_setup(cfg, argparse.Namespace(config_file="", eval_only=False))
+        setup_logger(output_dir, name="smca")
+    for name in LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            if getattr(handler, "stream", None) is swallowed:
+                handler.setStream(sys.stdout)
+                handler.addFilter(is_shown)
+                handler.setFormatter(BriefFormatter("%(message)s"))
+
+
+def is_shown(record: logging.LogRecord) -> bool:
+    if record.name == TRAIN_LOOP:
+        return False
+    return record.levelno >= logging.WARNING or record.name.startswith(SHOWN_LOGGERS)
+
+
+class BriefFormatter(logging.Formatter):
+    """Leaves the single losses out of a line of progress; metrics.json has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return re.sub(r"  (loss_\w+|data_time): \S+", "", super().format(record)).strip()
+
+
+def draw_pictures(cfg: DictConfig, weights: Path) -> None:
+    """Draw what Detectron2's predictor finds in images of the test set, and where it looked."""
+    predictor_cfg = cfg_from_lazy(cfg, name=EXPERIMENT, weights=str(weights))
+    predictor = DefaultPredictor(predictor_cfg)
+    records = choose_images(instantiate(cfg.dataloader.test.dataset))
+    metadata = MetadataCatalog.get(predictor_cfg.DATASETS.TEST[0])
+    root = weights.parent
+    for record in records:
+        image = cv2.imread(record["file_name"])
+        picture = draw_detections(
+            image[:, :, ::-1],
+            predictor(image)["instances"],
+            record["annotations"],
+            metadata,
+            score_threshold=SCORE_THRESHOLD,
+        )
+        save_png(picture, root / "predictions" / f"{Path(record['file_name']).stem}.png")
+    mapper = instantiate(cfg.dataloader.test.mapper)
+    fullest = max(records, key=lambda record: len(record["annotations"]))
+    picture = draw_priors(
+        predictor.model,
+        mapper(fullest),
+        class_names=metadata.thing_classes,
+        score_threshold=SCORE_THRESHOLD,
+    )
+    save_png(picture, root / PRIOR_PICTURE)
+
+
+def choose_images(records: Sequence[dict]) -> list[dict]:
+    """The same few images every time, evenly spaced among those with objects."""
+    filled = [record for record in records if record["annotations"]]
+    count = min(NUM_PICTURES, len(filled))
+    return [filled[i * len(filled) // count] for i in range(count)]
+
+
+def summarize(root: Path, numbers: dict[str, float], stages: dict[str, float]) -> str:
+    """How long things took, the AP table, where things are, and what to do next."""
+    box = {name.removeprefix("bbox/"): value for name, value in numbers.items()}
+    overall = {name: show(box[name]) for name in ("AP", "AP50", "AP75", "APs", "APm")}
+    classes = {n.removeprefix("AP-"): show(box[n]) for n in box if n.startswith("AP-")}
+    times = [
+        (name, f"{seconds // 60:.0f} min {seconds % 60:02.0f} s")
+        for name, seconds in stages.items()
+    ]
+    files = [
+        ("model_final.pth", "the trained model"),
+        ("model_best.pth", "the model with the best AP on the way, weights only"),
+        ("config.yaml", "the whole configuration"),
+        ("metrics.json", "losses and AP over the iterations"),
+        ("convergence.png", "AP over the epochs"),
+        ("predictions/", "ground truth beside predictions"),
+        ("prior.png", "where the queries of some detections looked"),
+        ("log.txt", "everything that was logged"),
+    ]
+    parts = [
+        tabulate(times, tablefmt="plain", colalign=("left", "right")),
+        tabulate([overall], headers="keys", tablefmt="github", disable_numparse=True),
+        "AP of each class:",
+        tabulate([classes], headers="keys", tablefmt="github", disable_numparse=True),
+        f"In {root}{os.sep}:\n" + textwrap.indent(tabulate(files, tablefmt="plain"), "  "),
+        "Next, SMCA with all three scales:\n"
+        "  .venv/bin/python train_net.py --config-file configs/digits/smca.py",
+    ]
+    return "\n\n".join(parts)
+
+
+def show(value: float) -> str:
+    """A number in percent; a dash where there was nothing to measure."""
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
