@@ -3,8 +3,9 @@
 
     python benchmarks/learning_check.py --iterations 600 --seeds 0 1
 
-Parity tests compare layers with oracles; a wrong initialisation passes them and shows only here, as a variant that stays at
-zero AP where its siblings do not. Prints a table as it goes, and writes it with machine and versions to a JSON file.
+Parity tests compare layers with oracles; a wrong initialisation passes them and shows only here, as a
+variant that stays at zero AP where its siblings do not. Prints a table as it goes, and writes it with
+machine and versions to a JSON file.
 """
 
 import argparse
@@ -56,10 +57,16 @@ def main() -> None:
         "runs": [],
     }
     print(report["machine"], report["versions"], flush=True)
-    print(f"{'variant':34s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}")
+    print(
+        f"{'variant':34s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}"
+    )
     for variant in args.only:
         for seed in args.seeds:
-            run = {"variant": variant, "seed": seed, **train_briefly(variant, seed, args.iterations)}
+            run = {
+                "variant": variant,
+                "seed": seed,
+                **train_briefly(variant, seed, args.iterations),
+            }
             report["runs"].append(run)
             print(
                 f"{variant:34s} {seed:4d} {run['loss_first']:6.2f} ->{run['loss_last']:5.2f} {run['AP']:6.2f} "

@@ -5,6 +5,7 @@ import torch
 from detectron2.config import CfgNode, LazyCall, get_cfg
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
+
 from smca import add_smca_config, model_zoo
 from smca.config import (
     LAZY_FIELDS,

@@ -188,7 +188,11 @@ def test_detectron2_own_recipe_keeps_its_length():
 def test_recipe_of_the_paper(name):
     cfg = model_zoo.get_config(name)
     optimizer = cfg.optimizer
-    assert (optimizer.lr, optimizer.params.backbone_lr, optimizer.weight_decay) == (1e-4, 1e-5, 1e-4)
+    assert (optimizer.lr, optimizer.params.backbone_lr, optimizer.weight_decay) == (
+        1e-4,
+        1e-5,
+        1e-4,
+    )
     assert cfg.train.clip_grad_norm == 0.1
     assert cfg.model.encoder.dropout == cfg.model.decoder.dropout == 0.1
     assert cfg.model.backbone.norm == "FrozenBN"

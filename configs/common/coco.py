@@ -3,6 +3,7 @@
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetMapper
+
 from smca.data import TrainLoader, build_test_loader, load_detection_dataset
 from smca.evaluation import CocoEvaluator
 

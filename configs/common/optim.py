@@ -2,6 +2,7 @@
 
 import torch
 from detectron2.config import LazyCall as L
+
 from smca.engine import get_param_groups
 
 optimizer = L(torch.optim.AdamW)(

@@ -1,10 +1,11 @@
 """Detectron2's Faster R-CNN with FPN on the bundled digits, with the small models' backbone."""
 
 from detectron2.config import LazyCall as L
+
 from smca.modeling import build_resnet
 
 from ..models.faster_rcnn_fpn import model
-from .smca_single_scale import dataloader, lr_multiplier, optimizer, train
+from .smca_single_scale import train
 
 model.backbone.bottom_up = L(build_resnet)(
     depth=18,

@@ -1,6 +1,7 @@
 """DETR with 300 queries and the focal loss: the paper's baseline, and the base of every model here."""
 
 from detectron2.config import LazyCall as L
+
 from smca.modeling import (
     SMCA,
     Decoder,

@@ -1,6 +1,7 @@
 """DETR as published: 100 queries, cross entropy with a "no object" class."""
 
 from detectron2.config import LazyCall as L
+
 from smca.modeling import CrossEntropyClassification, SoftmaxPostprocessor
 
 from .detr import model

@@ -1,6 +1,7 @@
 """Single-scale SMCA: DETR with a multi-head spatial prior of independent width and height."""
 
 from detectron2.config import LazyCall as L
+
 from smca.modeling import SpatialModulation
 
 from .detr import model

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.utils import comm
+
 from smca.data import TrainLoader, build_test_loader
 
 

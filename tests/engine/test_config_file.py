@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from smca.engine import load_config_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -2,6 +2,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig, OmegaConf
+
 from smca.engine import apply_overrides
 
 

@@ -1,7 +1,8 @@
 import torch
+from torch import nn
+
 from smca import model_zoo
 from smca.engine import get_param_groups
-from torch import nn
 
 
 class Detector(nn.Module):

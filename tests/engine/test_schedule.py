@@ -2,6 +2,7 @@ import pytest
 import torch
 from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
+
 from smca.engine import EpochSchedule, iteration_of_epoch
 
 COCO_IMAGES = 118287

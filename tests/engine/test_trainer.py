@@ -4,9 +4,10 @@ import math
 import pytest
 import torch
 from detectron2.engine import HookBase
+from torch import nn
+
 from smca.data import TrainLoader
 from smca.engine import Trainer
-from torch import nn
 
 
 class Regression(nn.Module):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
+
 from smca import model_zoo
 from smca.data.digits_spec import CLASSES
 

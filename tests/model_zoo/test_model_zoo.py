@@ -1,5 +1,6 @@
 """Every experiment, cheaply: on the meta device, where a model has names and shapes only."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
+
 from smca import add_smca_config, model_zoo
 from smca.config import lazy_model_as_data
 from smca.model_zoo import model_zoo as zoo_module
@@ -53,6 +55,11 @@ def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 def on_meta(node) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return shapes(instantiate(node))
+
+
+@functools.cache
+def expected_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    return on_meta(model_zoo.get_config(name).model)
 
 
 def build_on_meta(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
@@ -139,12 +146,11 @@ def test_round_trip_through_yaml(name, tmp_path):
     loaded = LazyConfig.load(str(file))
     # Equal but for targets, which became names.
     assert lazy_model_as_data(loaded) == lazy_model_as_data(cfg)
-    assert on_meta(loaded.model) == on_meta(cfg.model)
+    assert on_meta(loaded.model) == expected_shapes(name)
 
 
 @every_config
 def test_cfg_node_builds_the_same_model(name, tmp_path):
-    expected = on_meta(model_zoo.get_config(name).model)
     cfg = model_zoo.get_cfg(name)
     file = tmp_path / "cfg.yaml"
     file.write_text(cfg.dump())
@@ -152,7 +158,7 @@ def test_cfg_node_builds_the_same_model(name, tmp_path):
     add_smca_config(reloaded)
     reloaded.merge_from_file(str(file))
     assert reloaded.MODEL.SMCA == cfg.MODEL.SMCA
-    assert build_on_meta(reloaded) == expected
+    assert build_on_meta(reloaded) == expected_shapes(name)
 
 
 @every_config
@@ -160,13 +166,13 @@ def test_cfg_node_says_how_images_go_in(name):
     cfg, lazy = model_zoo.get_cfg(name, weights="somewhere.pth"), model_zoo.get_config(name)
     resize = lazy.dataloader.test.mapper.augmentations[0]
     assert cfg.MODEL.WEIGHTS == "somewhere.pth"
-    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (
+    assert (
         resize.short_edge_length,
         resize.max_size,
-    )
-    assert cfg.DATASETS.TEST == (lazy.dataloader.test.dataset.names,)
-    assert cfg.INPUT.FORMAT == lazy.dataloader.test.mapper.image_format
-    assert cfg.INPUT.FORMAT == lazy.dataloader.train.mapper.image_format
+    ) == (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    assert (lazy.dataloader.test.dataset.names,) == cfg.DATASETS.TEST
+    assert lazy.dataloader.test.mapper.image_format == cfg.INPUT.FORMAT
+    assert lazy.dataloader.train.mapper.image_format == cfg.INPUT.FORMAT
     assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
     assert (cfg.MODEL.META_ARCHITECTURE == "LazyModel") == ("faster_rcnn" in name)
 

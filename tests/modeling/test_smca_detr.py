@@ -175,6 +175,18 @@ def test_outputs_need_no_targets_and_ignore_the_wanted_size():
         assert torch.equal(value, expected[key])
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_decoder_is_given_the_unpadded_width_and_height(training):
+    model = small_model("smca").train(training)
+    given = []
+    model.decoder.register_forward_pre_hook(lambda _, arguments: given.append(arguments[1]))
+
+    with torch.no_grad():
+        model(batch_of())
+
+    assert given[0].tolist() == [[width, height] for height, width, _ in BATCH]
+
+
 def test_detections_come_in_the_wanted_size():
     model = small_model("smca").eval()
     (item,) = batch_of([(64, 96, 0)])

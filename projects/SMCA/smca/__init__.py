@@ -8,10 +8,10 @@ if importlib.util.find_spec("detectron2") is None:
         "guide (https://detectron2.readthedocs.io/en/latest/tutorials/install.html) for compiled operators"
     )
 
-from . import modeling  # noqa: E402
-from .config import add_smca_config  # noqa: E402
-from .data.builtin import register_digits  # noqa: E402
-from .version import __version__  # noqa: E402
+from . import modeling
+from .config import add_smca_config
+from .data.builtin import register_digits
+from .version import __version__
 
 register_digits()
 

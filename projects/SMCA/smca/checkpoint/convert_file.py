@@ -143,7 +143,7 @@ def check_fits(state: Mapping[str, Tensor], model_config: DictConfig, *, prefix:
     """Compare names and shapes with the model's, of those that start with ``prefix``.
 
     Raises:
-        ValueError: naming every tensor that is missing, unexpected or of another shape.
+        ValueError: naming the tensors that are missing, unexpected or of another shape.
     """
     with torch.device("meta"):
         model = instantiate(model_config)
@@ -159,7 +159,7 @@ def check_fits(state: Mapping[str, Tensor], model_config: DictConfig, *, prefix:
         ],
     }
     if any(problems.values()):
-        found = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+        found = [f"{len(v)} {what}: {_listed(v)}" for what, v in problems.items() if v]
         raise ValueError(f"its tensors do not fit the config's model ({'; '.join(found)})")
 
 
@@ -180,6 +180,11 @@ def _convert_released(
     if model_config is not None:
         check_fits(converted, model_config)
     return converted
+
+
+def _listed(names: list[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _count_counters(state: Mapping[str, Tensor]) -> int:

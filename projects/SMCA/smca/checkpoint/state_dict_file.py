@@ -115,6 +115,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if match := re.search(r"Unsupported (?:global|class|operand)[^\n]*", text):
         return f"it holds more than tensors ({match[0].split(' was not ')[0]})"
-    if "Weights only load failed" in text:
-        return "it is damaged or no file of torch.save"
-    return text.splitlines()[0] if text else f"{type(error).__name__}, it may be cut off"
+    if "Weights only load failed" in text or isinstance(error, LookupError | EOFError):
+        return "it is cut off or no file of torch.save"
+    return text.splitlines()[0].partition(". ")[0] if text else type(error).__name__

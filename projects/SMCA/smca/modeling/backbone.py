@@ -36,7 +36,9 @@ def build_resnet(
         ValueError: for an unknown depth or feature name, or a dilated ResNet of basic blocks.
     """
     if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(f"ResNet depth {depth} is unknown; choose one of {sorted(BLOCKS_PER_STAGE)}")
+        raise ValueError(
+            f"ResNet depth {depth} is unknown; choose one of {sorted(BLOCKS_PER_STAGE)}"
+        )
     stage_names = ("res2", "res3", "res4", "res5")
     unknown = sorted(set(out_features) - set(stage_names))
     if unknown or not out_features:

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class HungarianMatcher:
         host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         offsets = np.cumsum([0] + [cost.numel() for cost in costs])
         parts = []
-        for image, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        for image, (start, stop) in enumerate(pairwise(offsets)):
             per_layer = host[start:stop].reshape(num_layers, num_queries, -1)
             _check_finite(per_layer, image)
             pairs = np.stack([np.stack(linear_sum_assignment(cost)) for cost in per_layer])

@@ -1,4 +1,3 @@
-import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -25,7 +24,9 @@ class FocalPostprocessor:
         num_classes = logits.shape[-1]
         pair_scores = logits.sigmoid().flatten(1)
         scores, pairs = pair_scores.topk(min(self.max_detections, pair_scores.shape[1]), dim=1)
-        return _make_instances(scores, pairs % num_classes, pairs // num_classes, boxes, image_sizes)
+        return _make_instances(
+            scores, pairs % num_classes, pairs // num_classes, boxes, image_sizes
+        )
 
 
 class SoftmaxPostprocessor:
