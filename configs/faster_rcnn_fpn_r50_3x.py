@@ -6,6 +6,7 @@ from detectron2.model_zoo import get_config
 
 from .common.coco import dataloader
 from .common.train import train
+from .models.faster_rcnn_fpn import model
 
 optimizer = get_config("common/optim.py").SGD
 lr_multiplier = get_config("common/coco_schedule.py").lr_multiplier_3x

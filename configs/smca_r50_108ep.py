@@ -1,6 +1,6 @@
 """Full SMCA, ResNet-50, 108 epochs."""
 
-from .smca_r50_50ep import lr_multiplier, train
+from .smca_r50_50ep import dataloader, lr_multiplier, model, optimizer, train
 
 train.epochs = 108
 # The paper names no epoch for this schedule; 80 is an assumption of ours.

@@ -1,6 +1,6 @@
 """Table 3, only self-attention is shared: an FFN of its own per scale."""
 
-from ..smca_r50_50ep import model, train
+from ..smca_r50_50ep import dataloader, lr_multiplier, model, optimizer, train
 
 model.encoder.share_ffn = False
 train.output_dir = "./output/ablations/encoder_shared_sa"

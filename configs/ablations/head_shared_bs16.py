@@ -1,6 +1,6 @@
 """Table 2, head-shared prior, 16 images a step."""
 
-from .head_shared_bs8 import dataloader, train
+from .head_shared_bs8 import dataloader, lr_multiplier, model, optimizer, train
 
 dataloader.train.total_batch_size = 16
 train.output_dir = "./output/ablations/head_shared_bs16"

@@ -2,7 +2,7 @@
 
 from ..models.detr import model
 from ..models.small import shrink, use_stride_16
-from .smca_single_scale import train
+from .smca_single_scale import dataloader, lr_multiplier, optimizer, train
 
 shrink(model)
 use_stride_16(model)

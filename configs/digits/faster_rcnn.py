@@ -5,7 +5,7 @@ from detectron2.config import LazyCall as L
 from smca.modeling import build_resnet
 
 from ..models.faster_rcnn_fpn import model
-from .smca_single_scale import train
+from .smca_single_scale import dataloader, lr_multiplier, optimizer, train
 
 model.backbone.bottom_up = L(build_resnet)(
     depth=18,

@@ -2,7 +2,7 @@
 
 from ..models.small import shrink
 from ..models.smca import model
-from .smca_single_scale import train
+from .smca_single_scale import dataloader, lr_multiplier, optimizer, train
 
 shrink(model)
 model.neck.in_channels = [128, 256]

@@ -1,5 +1,6 @@
 """Single-scale SMCA from scratch on the bundled digits in minutes on a CPU; what ``make demo`` trains."""
 
+from ..common.digits import dataloader
 from ..common.optim import optimizer
 from ..common.schedule import lr_multiplier
 from ..common.train import train

@@ -143,11 +143,8 @@ def _torchvision_resnet_name(name: str) -> str:
     if match is None:
         raise ValueError(f"tensor {name!r} is not one of a ResNet of this project")
     stage, block, number, norm, leaf = match.groups()
-    if number is None:
-        module = f"downsample.{1 if norm else 0}"
-    else:
-        module = f"{'bn' if norm else 'conv'}{number}"
-    return f"layer{int(stage) - 1}.{block}.{module}.{leaf}"
+    modules = ("downsample.1", f"bn{number}") if norm else ("downsample.0", f"conv{number}")
+    return f"layer{int(stage) - 1}.{block}.{modules[number is not None]}.{leaf}"
 
 
 def _convert_names(
