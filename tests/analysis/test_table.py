@@ -75,11 +75,12 @@ def test_input_size_is_the_configs_own():
 
 def test_markdown_keeps_ours_and_the_papers_numbers_apart(tool, capsys):
     names = ["smca_r50_50ep", "digits/smca", "ablations/encoder_no_share"]
+    names += ["smca_r101_50ep", "smca_single_scale_r50_50ep"]
     assert tool.main([*names, "--markdown"]) == 0
 
     cost, accuracy = tables(capsys.readouterr().out)
     assert [row["config"] for row in cost] == names
-    full, digits, no_share = cost
+    full, digits, no_share, r101, single = cost
     assert full == {
         "config": "smca_r50_50ep",
         "input": "800x1066",
@@ -101,7 +102,9 @@ def test_markdown_keeps_ours_and_the_papers_numbers_apart(tool, capsys):
     assert (digits["input"], digits["paper: M"]) == ("128x128", "–")
     assert (no_share["M trainable"], no_share["paper: M"]) == ("47.41", "47.3")
     assert no_share["paper: GFLOPs"] == "–"
-    assert accuracy == [
+    # No decimals that the paper does not print.
+    assert (r101["paper: M"], single["paper: M"]) == ("58", "41.0")
+    assert accuracy[:2] == [
         {
             "config": "smca_r50_50ep",
             "paper: epochs": "50",

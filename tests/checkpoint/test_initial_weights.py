@@ -219,7 +219,7 @@ def test_without_a_network(monkeypatch):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", fail)
-    with pytest.raises(ValueError, match="cannot download https://.*no route to host") as error:
+    with pytest.raises(ValueError, match=r"cannot download https://.*no route to host") as error:
         load_initial_weights(nn.Linear(1, 1), "torchvision://resnet50")
     assert torch.hub.get_dir() in str(error.value)
 

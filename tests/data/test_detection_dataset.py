@@ -171,7 +171,7 @@ def test_classes_within_the_model():
 @pytest.mark.parametrize("category_id", [10, 90, -1])
 def test_class_beyond_the_model(category_id):
     dataset = [record(3), record(category_id, "bad.png")]
-    with pytest.raises(ValueError, match="set model.num_classes") as error:
+    with pytest.raises(ValueError, match=r"set model\.num_classes") as error:
         check_classes(dataset, 10, "pets")
     message = str(error.value)
     for part in ("pets", "bad.png", f"class {category_id},", "num_classes=10", "0 to 9"):

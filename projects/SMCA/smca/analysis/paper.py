@@ -11,7 +11,7 @@ class PaperResult:
         table: the table it is from. Full SMCA's parameters are table 3's 39.5, which table 4 rounds
             to 40; times are table 1's; single-scale AP50 and AP75 are table 2's.
         epochs: length of the training.
-        params: millions of parameters.
+        params: millions of parameters, with the paper's decimals.
         gflops: giga multiply-adds per image, averaged over the data set.
         seconds: per image on one V100.
         ap, ap50, ap75, ap_s, ap_m, ap_l: box AP in percent.

@@ -19,7 +19,8 @@ from .experiment import Experiment
 from .paper import time_ratio
 
 _MISSING = "–"
-_Column = tuple[str, Callable[[Experiment], float | None], int]
+# Title, value and decimals; None of them writes the number as it is.
+_Column = tuple[str, Callable[[Experiment], float | None], int | None]
 
 _ACCURACY = (
     ("AP", "ap"),
@@ -104,8 +105,8 @@ def _cost_columns(measured: bool) -> list[_Column]:
         ]
     return [
         *columns,
-        ("paper: M", lambda e: e.paper and e.paper.params, 1),
-        ("paper: GFLOPs", lambda e: e.paper and e.paper.gflops, 0),
+        ("paper: M", lambda e: e.paper and e.paper.params, None),
+        ("paper: GFLOPs", lambda e: e.paper and e.paper.gflops, None),
         ("paper: time / DETR", lambda e: time_ratio(e.paper), 2),
     ]
 
@@ -115,8 +116,8 @@ def _part(part: str) -> Callable[[Experiment], float]:
 
 
 def _accuracy_columns() -> list[_Column]:
-    epochs: _Column = ("paper: epochs", lambda e: e.paper.epochs, 0)
-    return [epochs, *((f"paper: {title}", _accuracy(key), 1) for title, key in _ACCURACY)]
+    epochs: _Column = ("paper: epochs", lambda e: e.paper.epochs, None)
+    return [epochs, *((f"paper: {title}", _accuracy(key), None) for title, key in _ACCURACY)]
 
 
 def _accuracy(key: str) -> Callable[[Experiment], float | None]:
@@ -140,8 +141,10 @@ def _table(
     return tabulate(rows, headers, tablefmt=style, colalign=align, disable_numparse=True)
 
 
-def _cell(value: float | None, digits: int) -> str:
-    return _MISSING if value is None else f"{value:.{digits}f}"
+def _cell(value: float | None, digits: int | None) -> str:
+    if value is None:
+        return _MISSING
+    return str(value) if digits is None else f"{value:.{digits}f}"
 
 
 def _notes(experiments: Sequence[Experiment], measured: bool) -> str:

@@ -1,6 +1,5 @@
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -8,6 +7,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
 from .convert_released import convert_released, convert_resnet_name
+from .state_dict_file import read_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def load_initial_weights(model: nn.Module, source: str, *, report: bool = True) 
     if source.startswith(TORCHVISION_PREFIX):
         weights = _torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX))
     else:
-        weights = _read_checkpoint(source)
+        weights = read_state_dict(source)
         if any(name.startswith("transformer.") for name in weights):
             weights = convert_released(weights, model.num_classes)
     own = model.state_dict()
@@ -107,17 +107,3 @@ def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in state_dict.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
-
-
-def _read_checkpoint(path: str) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise ValueError(f"checkpoint {path} does not exist")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict; expected tensors by name, under 'model'")
-    return state

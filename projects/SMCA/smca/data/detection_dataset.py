@@ -69,6 +69,24 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
                 )
 
 
+def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> None:
+    """
+    Args:
+        names: registered data sets to evaluate on, already loaded.
+        num_classes: of the model.
+
+    Raises:
+        ValueError: if the model can predict a class that a data set does not have.
+    """
+    for name in [names] if isinstance(names, str) else names:
+        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
+        if ids and num_classes > len(ids):
+            raise ValueError(
+                f"{name} has {len(ids)} classes, but the model has num_classes={num_classes} and its other classes "
+                "could not be evaluated; set model.num_classes to the data set's number of classes"
+            )
+
+
 def check_coco_json(path: str | None, name: str) -> None:
     """
     Args:

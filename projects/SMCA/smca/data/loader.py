@@ -39,14 +39,9 @@ class TrainLoader:
         Raises:
             ValueError: if the data set is empty or the batch size is no multiple of the number of processes.
         """
-        world_size = comm.get_world_size()
         if len(dataset) == 0:
             raise ValueError("the training data set has no images")
-        if total_batch_size < 1 or total_batch_size % world_size:
-            raise ValueError(
-                f"dataloader.train.total_batch_size {total_batch_size} must be a positive multiple of the "
-                f"{world_size} processes"
-            )
+        check_batch_size(total_batch_size)
         self.num_images = len(dataset)
         self.total_batch_size = total_batch_size
         self.num_workers = num_workers
@@ -125,6 +120,19 @@ class _PositionedDataset(Dataset):
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+
+
+def check_batch_size(total_batch_size: int) -> None:
+    """
+    Raises:
+        ValueError: if the processes cannot share the images of a step evenly.
+    """
+    world_size = comm.get_world_size()
+    if total_batch_size < 1 or total_batch_size % world_size:
+        raise ValueError(
+            f"dataloader.train.total_batch_size {total_batch_size} must be a positive multiple of the "
+            f"{world_size} processes"
+        )
 
 
 def build_test_loader(

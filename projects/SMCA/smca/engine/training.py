@@ -18,7 +18,8 @@ from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
 from smca.config import num_classes_of
-from smca.data.detection_dataset import check_classes
+from smca.data.detection_dataset import check_classes, check_evaluated_classes
+from smca.data.loader import check_batch_size
 from smca.evaluation import EvaluationHook
 
 from .run_directory import has_checkpoint
@@ -55,12 +56,16 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
         ValueError: one sentence that names the field or file and what to do.
     """
     resolve_device(cfg.train.device)
+    if training:
+        check_batch_size(cfg.dataloader.train.total_batch_size)
     for split in ("train", "test") if training else ("test",):
         node = cfg.dataloader[split].dataset
         dataset = instantiate(node)
         num_classes = num_classes_of(cfg.model)
         if num_classes is not None:
             check_classes(dataset, num_classes, str(node.names))
+            if split == "test":
+                check_evaluated_classes(node.names, num_classes)
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         raise ValueError(f"train.init_checkpoint: there is no file {source}")
