@@ -69,8 +69,6 @@ class SMCA(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), False)
         initialize_transformer(encoder, decoder)
-        # Convolutions run faster so, and the neck's flattening to tokens becomes a view.
-        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -124,7 +122,11 @@ class SMCA(nn.Module):
 
     def decode(self, images: ImageList) -> DecoderOutput:
         """The network up to the decoder's output, for normalised and padded images."""
-        pixels = images.tensor.contiguous(memory_format=torch.channels_last)
+        pixels = images.tensor
+        if pixels.is_cuda or not torch.is_grad_enabled():
+            # Faster convolutions, and flattening to tokens becomes a view. Not in training on a CPU: oneDNN's
+            # backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self.backbone(pixels)
         levels = self.encoder(self.neck(features, padding_mask(images)))
         image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
