@@ -82,6 +82,7 @@ def train_briefly(variant: str, seed: int, iterations: int) -> dict[str, float]:
     start_time = time.perf_counter()
     with tempfile.TemporaryDirectory() as output_dir:
         common = [
+            "dataloader.train.total_batch_size=8",
             f"train.max_iter={iterations}",
             f"train.seed={seed}",
             f"train.output_dir={output_dir}",

@@ -15,7 +15,7 @@ def load_config_file(path: str) -> DictConfig:
     """
     file = Path(path)
     if not file.is_file():
-        siblings = [str(p) for p in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        siblings = [str(p) for p in file.parent.glob("[!_]*.py")]
         near = difflib.get_close_matches(path, siblings, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "see configs/ for what there is"
         raise ValueError(f"config file {path!r} does not exist; {hint}")

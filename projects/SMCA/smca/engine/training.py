@@ -161,8 +161,8 @@ def _initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bo
     if training and frozen_norm_without_weights(model):
         raise ValueError(
             "the backbone's norms are frozen, but no weights are loaded into them, so it could not "
-            "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN to "
-            "train from scratch"
+            "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN and "
+            "model.backbone.freeze_at=0 to train from scratch"
         )
 
 
