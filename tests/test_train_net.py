@@ -23,7 +23,6 @@ from smca.data import CLASSES, DigitsSpec, register_digits
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "digits" / "smca_single_scale.py")
-# No narrower: with two threads oneDNN's strided 1x1 convolutions of 8 channels write out of bounds.
 SMALL = [
     "model.backbone.depth=18",
     "model.backbone.out_features=[res4]",
