@@ -392,7 +392,9 @@ def test_evaluator_falls_back_to_pycocotools(monkeypatch):
     with pytest.raises(ImportError, match="COCOevalEvaluateImages"):
         exec(fast, {})
 
+    # Other tests may have imported the real ones.
     monkeypatch.setitem(sys.modules, "detectron2.evaluation", None)
+    monkeypatch.setitem(sys.modules, "detectron2.evaluation.fast_eval_api", None)
     namespace: dict = {}
     exec(recipe.fix_source(COCO_EVALUATION, "detectron2/evaluation/coco_evaluation.py"), namespace)
     assert namespace["COCOeval_opt"] is namespace["COCOeval"]
