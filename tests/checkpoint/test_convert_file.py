@@ -251,7 +251,7 @@ def _write_cut(path):
     ("write", "words"),
     [
         (_write_cut, "cannot be read as a checkpoint"),
-        (lambda path: path.write_bytes(b""), "it is cut off or no file of torch.save"),
+        (lambda path: path.write_bytes(b""), "it is empty"),
         (lambda path: path.write_text("no checkpoint\n" * 9), "cannot be read as a checkpoint"),
         (lambda path: save(nn.Linear(1, 1), path), "holds more than tensors.*Linear"),
         (lambda path: save([torch.zeros(1)], path), "holds no state dict"),

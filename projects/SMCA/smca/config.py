@@ -4,15 +4,15 @@ The CfgNode carries the model's LazyConfig as data (JSON, in ``MODEL.SMCA.LAZY_M
 that nothing is typed twice. A few keys stay live; any other edited model key would have no effect and raises.
 """
 
-import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.utils.registry import _convert_target_to_string
+from detectron2.config import CfgNode, get_cfg
 from omegaconf import DictConfig, OmegaConf
+
+from .allowed_targets import allow_targets_of, check_targets
+from .model_data import build_model_from_data, build_part, lazy_model_as_data
 
 LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
 """Model keys that may be edited; so may INPUT.*_TEST, INPUT.FORMAT, DATASETS.TEST, TEST.DETECTIONS_PER_IMAGE."""
@@ -54,13 +54,15 @@ def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> Cfg
     """Derive the CfgNode that ``DefaultPredictor`` and ``build_model`` take from a LazyConfig.
 
     Args:
-        lazy: an experiment with ``model`` and ``dataloader.test``.
+        lazy: an experiment with ``model`` and ``dataloader.test``, loaded from python; what its model is made of is
+            trusted from here on.
         name: where it came from, for messages.
         weights: checkpoint to load.
     """
     cfg = get_cfg()
     add_smca_config(cfg)
     model = lazy_model_as_data(lazy.model)
+    allow_targets_of(model)
     _set_model_keys(cfg, model, name)
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,25 +81,24 @@ def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> Cfg
     return cfg
 
 
-def lazy_model_as_data(model: DictConfig) -> dict:
-    """A LazyConfig node as plain containers, interpolations resolved and every ``_target_`` a dotted name."""
-    node = copy.deepcopy(model)
-    _name_targets(node)
-    return OmegaConf.to_container(node, resolve=True)
-
-
 def lazy_model_from_cfg(cfg: CfgNode) -> dict:
     """The carried model with the live keys applied, ready for ``instantiate``.
 
     Raises:
-        ValueError: if the CfgNode carries no model, or a model key was edited that has no effect.
+        ValueError: if the CfgNode carries no model, or one that names what no model here is made of, or if a model
+            key was edited that has no effect.
     """
     node = cfg.MODEL.get("SMCA", {})
     if not node or not node.LAZY_MODEL:
         raise ValueError(
             "this CfgNode carries no model: get one from smca.model_zoo.get_cfg(name) instead of filling it by hand"
         )
-    model = json.loads(node.LAZY_MODEL)
+    try:
+        model = json.loads(node.LAZY_MODEL)
+        # A CfgNode can come from a file, and a file from a stranger.
+        check_targets(model)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cfg.MODEL.SMCA.LAZY_MODEL: {error}") from error
     _reject_dead_edits(cfg, model)
     limit = _detection_limit(model)
     if limit is not None:
@@ -112,12 +113,12 @@ def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
     """Constructor arguments of the carried model, parts already built."""
     model = lazy_model_from_cfg(cfg)
     model.pop("_target_")
-    return {key: instantiate(_as_lazy(value)) for key, value in model.items()}
+    return {key: build_part(value) for key, value in model.items()}
 
 
 def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
     """Build the carried model, whatever its class."""
-    return instantiate(_as_lazy(lazy_model_from_cfg(cfg)))
+    return build_model_from_data(lazy_model_from_cfg(cfg))
 
 
 def num_classes_of(model: DictConfig) -> int | None:
@@ -127,22 +128,6 @@ def num_classes_of(model: DictConfig) -> int | None:
         if value is not None:
             return value
     return None
-
-
-def _as_lazy(value: Any) -> Any:
-    return DictConfig(value, flags={"allow_objects": True}) if isinstance(value, dict) else value
-
-
-def _name_targets(node: Any) -> None:
-    if isinstance(node, DictConfig):
-        target = node.get("_target_")
-        if isinstance(target, Callable):
-            node._target_ = _convert_target_to_string(target)
-    if OmegaConf.is_config(node):
-        keys = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
-        for key in keys:
-            if not OmegaConf.is_interpolation(node, key):
-                _name_targets(node[key])
 
 
 def _set_model_keys(cfg: CfgNode, model: dict, name: str) -> None:

@@ -1,4 +1,19 @@
-from .convert_released import convert_released
-from .initial_weights import frozen_norm_without_weights, load_initial_weights
+from smca.allowed_targets import allow_target
 
-__all__ = ["convert_released", "frozen_norm_without_weights", "load_initial_weights"]
+from .convert_released import convert_released
+from .describe_model import build_model_from_info, model_info_from_lazy
+from .initial_weights import frozen_norm_without_weights, load_initial_weights
+from .model_file import ModelFile, read_model_file
+from .model_info import ModelInfo
+
+__all__ = [
+    "ModelFile",
+    "ModelInfo",
+    "allow_target",
+    "build_model_from_info",
+    "convert_released",
+    "frozen_norm_without_weights",
+    "load_initial_weights",
+    "model_info_from_lazy",
+    "read_model_file",
+]

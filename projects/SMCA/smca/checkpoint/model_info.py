@@ -43,7 +43,7 @@ class ModelInfo:
         """
         try:
             content = json.loads(text)
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"its description of the model is no json: {error}") from error
         if not isinstance(content, dict):
             raise ValueError("its description of the model is no json object")
@@ -55,9 +55,15 @@ class ModelInfo:
         for name, kinds in _KINDS.items():
             if name in content and not isinstance(content[name], kinds):
                 raise ValueError(f"its description of the model has {name} {content[name]!r}")
+        for name in ("min_size_test", "max_size_test"):
+            if not 1 <= content.get(name, 1) <= _LARGEST_SIZE:
+                raise ValueError(f"its description of the model has {name} {content[name]}")
         content["class_names"] = tuple(str(name) for name in content.get("class_names", ()))
         return cls(**content)
 
+
+_LARGEST_SIZE = 1 << 15
+"""Pixels; more is no size of an image, but a way to exhaust the memory."""
 
 _KINDS = {
     "class_names": list,

@@ -1,0 +1,138 @@
+"""Reading a checkpoint with what it says about its model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .file_content import read_content
+from .model_info import INFO_KEY, ModelInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """
+    Attributes:
+        path: of the file.
+        state_dict: tensors by name, on the CPU.
+        ema: their moving averages, where a training kept them.
+        info: how to build and use the model, if the file says so.
+        author: who says to have made a Detectron2-style ``.pkl``; "Caffe2" for one of Detectron1 or Caffe2.
+        matching_heuristics: whether Detectron2 finds the model's names by likeness, as for its ImageNet files.
+    """
+
+    path: str
+    state_dict: dict[str, Tensor]
+    ema: dict[str, Tensor] | None = None
+    info: ModelInfo | None = None
+    author: str = ""
+    matching_heuristics: bool = False
+
+    @property
+    def best_state_dict(self) -> dict[str, Tensor]:
+        """The moving averages if there are any, else the tensors themselves."""
+        return self.state_dict if self.ema is None else self.ema
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read a checkpoint without running what it may hold.
+
+    Args:
+        path: a ``.safetensors`` file, a Detectron2-style ``.pkl`` of numpy arrays, or a file of ``torch.save`` (a state
+            dict, or one under "model", "state_dict" or "model_state"). A prefix "module." of all names, left by a
+            distributed wrapper, is taken off.
+
+    Raises:
+        ValueError: if there is no such file, or it cannot be read, or holds no state dict, or does not say in a
+            readable way what its model is.
+    """
+    path = Path(path)
+    content = read_content(path)
+    if path.suffix == ".pkl":
+        return _from_pickle(path, content)
+    return ModelFile(
+        path=str(path),
+        state_dict=_tensors(_state_of(content), path),
+        ema=_ema_of(content, path),
+        info=_info_of(content, path),
+    )
+
+
+def _from_pickle(path: Path, content: Any) -> ModelFile:
+    """As Detectron2's checkpointer understands it: its own format has an author, all others are Caffe2's."""
+    if not isinstance(content, Mapping):
+        raise _no_state_dict(path)
+    if "model" in content and "__author__" in content:
+        author, state = str(content["__author__"]), content["model"]
+        heuristics = bool(content.get("matching_heuristics", False))
+    else:
+        author, state, heuristics = "Caffe2", content.get("blobs", content), True
+        if isinstance(state, Mapping):
+            state = {k: v for k, v in state.items() if not str(k).endswith("_momentum")}
+    return ModelFile(
+        path=str(path),
+        state_dict=_tensors(state, path),
+        info=_info_of(content, path),
+        author=author,
+        matching_heuristics=heuristics,
+    )
+
+
+def _state_of(content: Any) -> Any:
+    for key in ("model", "state_dict", "model_state"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            return content[key]
+    return content
+
+
+def _ema_of(content: Any, path: Path) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping) or not isinstance(content.get("ema"), Mapping):
+        return None
+    return _tensors(_state_of(content["ema"]), path)
+
+
+def _info_of(content: Any, path: Path) -> ModelInfo | None:
+    text = content.get(INFO_KEY) if isinstance(content, Mapping) else None
+    if text is None or isinstance(text, Tensor):
+        return None
+    try:
+        return ModelInfo.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error
+
+
+def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(state, Mapping) or not state:
+        raise _no_state_dict(path)
+    tensors = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            value = _as_tensor(value)
+        if value is None or not isinstance(name, str):
+            raise _no_state_dict(path)
+        tensors[name] = value
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    """A numpy array or number as a tensor; None for anything else."""
+    if type(value).__module__ != "numpy":
+        return None
+    try:
+        # PyTorch has one order of bytes only.
+        return torch.as_tensor(value.astype(value.dtype.newbyteorder("=")))
+    except (TypeError, ValueError):
+        return None
+
+
+def _no_state_dict(path: Path) -> ValueError:
+    return ValueError(
+        f"checkpoint {path} holds no state dict; expected tensors by name, at the top or under 'model'"
+    )

@@ -1,0 +1,60 @@
+"""The ``model`` node of a LazyConfig as plain data, and back to a model after a look at what it names."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.utils.registry import _convert_target_to_string
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from .allowed_targets import check_targets
+
+
+def lazy_model_as_data(model: DictConfig) -> dict:
+    """A LazyConfig node as plain containers, interpolations resolved and every ``_target_`` a dotted name."""
+    node = copy.deepcopy(model)
+    _name_targets(node)
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def build_model_from_data(model: dict) -> nn.Module:
+    """Build what :func:`lazy_model_as_data` gave, on the CPU and in training mode.
+
+    Raises:
+        ValueError: if it names what no model here is made of, or its arguments do not fit.
+    """
+    check_targets(model)
+    built = build_part(model)
+    if not isinstance(built, nn.Module):
+        raise ValueError(f"its config describes a {type(built).__name__}, not a model")
+    return built
+
+
+def build_part(value: Any) -> Any:
+    """Build one node of a config that was checked; values that describe no call stay as they are.
+
+    Raises:
+        ValueError: if a part does not take its arguments.
+    """
+    if isinstance(value, dict):
+        value = DictConfig(value, flags={"allow_objects": True})
+    try:
+        return instantiate(value)
+    except Exception as error:
+        # A part may raise anything for arguments that make no sense.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"the model of its config cannot be built: {reason}") from error
+
+
+def _name_targets(node: Any) -> None:
+    if isinstance(node, DictConfig):
+        target = node.get("_target_")
+        if isinstance(target, Callable):
+            node._target_ = _convert_target_to_string(target)
+    if OmegaConf.is_config(node):
+        keys = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
+        for key in keys:
+            if not OmegaConf.is_interpolation(node, key):
+                _name_targets(node[key])

@@ -1,0 +1,236 @@
+"""Reading checkpoint files with their description: formats, foreign files, damaged files, malicious files."""
+
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from smca.checkpoint import ModelInfo, read_model_file
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
+INFO = ModelInfo(
+    model={"_target_": "smca.modeling.SMCA"},
+    class_names=("cat", "dog ü"),
+    min_size_test=480,
+    config_name="custom",
+    metrics={"bbox/AP": 12.5},
+    versions={"smca": "0.1.0"},
+)
+
+
+def write_pth(path: Path) -> None:
+    torch.save({"model": STATE, "smca": INFO.to_json()}, path)
+
+
+def write_old_pth(path: Path) -> None:
+    torch.save({"model": STATE, "smca": INFO.to_json()}, path, _use_new_zipfile_serialization=False)
+
+
+def write_safetensors(path: Path) -> None:
+    save_file(STATE, path, metadata={"smca": INFO.to_json()})
+
+
+def write_pkl(path: Path) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in STATE.items()}
+    path.write_bytes(
+        pickle.dumps({"model": arrays, "__author__": "someone", "smca": INFO.to_json()})
+    )
+
+
+FORMATS = [
+    ("w.pth", write_pth),
+    ("w.pt", write_old_pth),
+    ("w.safetensors", write_safetensors),
+    ("w.pkl", write_pkl),
+]
+
+
+def assert_equal_tensors(a, b):
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert {n: t.dtype for n, t in a.items()} == {n: t.dtype for n, t in b.items()}
+
+
+@pytest.mark.parametrize(("name", "write"), FORMATS)
+def test_formats(name, write, tmp_path):
+    path = tmp_path / name
+    write(path)
+    file = read_model_file(path)
+    assert_equal_tensors(file.state_dict, STATE)
+    assert file.info == INFO
+    assert (file.path, file.ema) == (str(path), None)
+    assert file.best_state_dict is file.state_dict
+
+
+def test_moving_averages_of_a_training(tmp_path):
+    averages = {name: tensor + 1 for name, tensor in STATE.items()}
+    content = {"model": STATE, "ema": {"model": averages, "decay": 0.9}, "iteration": 7}
+    torch.save(content, tmp_path / "w.pth")
+    file = read_model_file(tmp_path / "w.pth")
+    assert_equal_tensors(file.state_dict, STATE)
+    assert_equal_tensors(file.best_state_dict, averages)
+    assert file.info is None
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "model_state", None])
+def test_where_others_keep_the_tensors(key, tmp_path):
+    wrapped = {f"module.{name}": tensor for name, tensor in STATE.items()}
+    torch.save({key: wrapped, "epoch": 3} if key else wrapped, tmp_path / "w.pth")
+    file = read_model_file(tmp_path / "w.pth")
+    assert_equal_tensors(file.state_dict, STATE)
+    assert file.info is None
+
+
+def test_pickle_of_caffe2(tmp_path):
+    blobs = {"conv1_w": np.ones((2, 2), np.float32), "conv1_w_momentum": np.zeros(1)}
+    for content in ({"blobs": blobs, "cfg": "MODEL:"}, blobs):
+        (tmp_path / "w.pkl").write_bytes(pickle.dumps(content, protocol=2))
+        file = read_model_file(tmp_path / "w.pkl")
+        assert_equal_tensors(file.state_dict, {"conv1_w": torch.ones(2, 2)})
+        assert (file.author, file.matching_heuristics) == ("Caffe2", True)
+
+
+def test_pickle_of_detectron2(tmp_path):
+    arrays = {"a": np.arange(3, dtype=">f4")}
+    content = {"model": arrays, "__author__": "Detectron2 Model Zoo", "matching_heuristics": True}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(content))
+    file = read_model_file(tmp_path / "w.pkl")
+    assert_equal_tensors(file.state_dict, {"a": torch.arange(3.0)})
+    assert (file.author, file.matching_heuristics) == ("Detectron2 Model Zoo", True)
+
+
+class Evil:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+MALICIOUS = {
+    "pth": lambda path, evil: torch.save({"model": STATE, "smca": evil}, path),
+    "old.pth": lambda path, evil: torch.save(
+        {"model": STATE, "x": evil}, path, _use_new_zipfile_serialization=False
+    ),
+    "bare.pth": lambda path, evil: path.write_bytes(pickle.dumps(evil)),
+    "pkl": lambda path, evil: path.write_bytes(pickle.dumps({"model": {}, "__author__": evil})),
+    "pyth": lambda path, evil: torch.save({"model_state": evil}, path),
+    "pickle.safetensors": lambda path, evil: path.write_bytes(pickle.dumps(evil)),
+}
+
+
+@pytest.mark.parametrize("name", MALICIOUS)
+def test_a_file_that_would_run_code(name, tmp_path):
+    path, canary = tmp_path / f"bad.{name}", tmp_path / "canary"
+    MALICIOUS[name](path, Evil(canary))
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        read_model_file(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert not canary.exists()
+
+
+BROKEN = {
+    "zeros.pth": (bytes(4096), "begins with zeros"),
+    "zeros.pkl": (bytes(4096), "begins with zeros"),
+    "empty.pth": (b"", "is empty"),
+    "empty.pkl": (b"", "is empty"),
+    "empty.safetensors": (b"", "is empty"),
+    "page.pth": (b"\n<!DOCTYPE html><html><head>404", "web page"),
+    "pointer.pkl": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+    "text.pth": (b"hello world\n" * 20, "no file of torch.save"),
+    "text.pkl": (b"hello world\n" * 20, "no pickle of numpy arrays"),
+    "text.safetensors": (b"hello world\n" * 20, "cut off or damaged"),
+    "number.pkl": (pickle.dumps(3), "holds no state dict"),
+    "strings.pkl": (pickle.dumps({"model": {"a": "b"}, "__author__": "x"}), "holds no state dict"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_no_checkpoint_is_one_sentence(name, tmp_path):
+    data, words = BROKEN[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=words) as error:
+        read_model_file(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
+def test_missing_file_and_folder(suffix, tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        read_model_file(tmp_path / f"none{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        read_model_file(tmp_path / f"folder{suffix}")
+
+
+@pytest.mark.parametrize(("name", "write"), FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9, 0.999])
+def test_cut_short(name, write, share, tmp_path):
+    path = tmp_path / name
+    write(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match="cut off") as error:
+        read_model_file(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_torch_file_named_pkl(tmp_path):
+    for old in (False, True):
+        torch.save(STATE, tmp_path / "w.pkl", _use_new_zipfile_serialization=not old)
+        with pytest.raises(ValueError, match=r"name it \.pth"):
+            read_model_file(tmp_path / "w.pkl")
+
+
+def test_a_whole_module_is_not_loaded(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"more than tensors.*Linear"):
+        read_model_file(tmp_path / "w.pth")
+
+
+def test_torchscript_is_not_loaded(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.jit.script(nn.Linear(2, 2)).save(str(path))
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read as a checkpoint") as error:
+        read_model_file(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no json"),
+        ("[" * 100_000, "no json"),
+        ("[1]", "no json object"),
+        ("{}", "no 'model'"),
+        ('{"model": "os.system"}', "no 'model'"),
+        ('{"model": {}, "class_names": "cat"}', "class_names"),
+        ('{"model": {}, "max_size_test": 1000000000}', "max_size_test"),
+        ('{"model": {}, "min_size_test": 0}', "min_size_test"),
+        (7, "no json"),
+    ],
+)
+def test_unreadable_description(text, words, tmp_path):
+    torch.save({"model": STATE, "smca": text}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=words) as error:
+        read_model_file(tmp_path / "w.pth")
+    assert "w.pth" in str(error.value)
+
+
+def test_description_of_a_later_version(tmp_path):
+    text = INFO.to_json()[:-1] + ', "licence": "MIT"}'
+    torch.save({"model": STATE, "smca": text}, tmp_path / "w.pth")
+    assert read_model_file(tmp_path / "w.pth").info == INFO
+
+
+def test_description_survives_json():
+    assert ModelInfo.from_json(INFO.to_json()) == INFO
+    assert dataclasses.replace(INFO, class_names=()) != INFO

@@ -1,0 +1,192 @@
+"""What a stranger's config may name: everything the shipped models are made of, and nothing that runs code."""
+
+import copy
+import json
+import pydoc
+
+import pytest
+from detectron2.config import LazyCall as L
+from detectron2.modeling import build_model
+from omegaconf import OmegaConf
+from torch import nn
+
+from helpers.builders import small_config
+from smca import allowed_targets, model_zoo
+from smca.allowed_targets import allow_target, allow_targets_of, check_targets
+from smca.checkpoint import ModelInfo, build_model_from_info, model_info_from_lazy
+from smca.config import cfg_from_lazy
+from smca.model_data import lazy_model_as_data
+
+BAD = [
+    "os.system",
+    "posix.system",
+    "builtins.eval",
+    "eval",
+    "subprocess.Popen",
+    "torch.load",
+    "smca.modeling.smca_detr.torch.load",
+    "smca.modeling.smca_detr.SMCA.__init__.__globals__",
+    "smca.modeling.SMCA.from_config",
+    "smca.config.json.loads",
+    "detectron2.utils.registry.locate",
+    "detectron2.config.instantiate",
+    "detectron2.modeling.ResNet.make_default_stages.__globals__",
+    "detectron2.model_zoo.get",
+    "smca.modeling",
+    "smca.modeling.SMCA ",
+    "antigravity",
+    "",
+    None,
+    3,
+    ["os.system"],
+    {"_target_": "smca.modeling.SMCA"},
+]
+
+
+class Loud(nn.Module):
+    """A part of a user's own."""
+
+    def __init__(self, **options):
+        super().__init__()
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    """What a test trusts is trusted by that test only."""
+    monkeypatch.setattr(allowed_targets, "_ALLOWED", set(allowed_targets._ALLOWED))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lazy_model_as_data(small_config("smca_single_scale"))
+
+
+@pytest.mark.parametrize("name", model_zoo.list_configs())
+def test_shipped_models_pass(name):
+    check_targets(lazy_model_as_data(model_zoo.get_config(name).model))
+
+
+def test_every_allowed_name_that_resolves_is_the_part_itself():
+    """An alias must not lead anywhere else."""
+    for module, names in allowed_targets._PARTS.items():
+        for name in names:
+            part = pydoc.locate(f"{module}.{name}")
+            assert callable(part), name
+            for alias in allowed_targets._with_reexports(module, name):
+                assert pydoc.locate(alias) in (part, None) or pydoc.locate(alias) == part, alias
+
+
+@pytest.mark.parametrize("target", BAD, ids=str)
+@pytest.mark.parametrize(
+    "place", [(), ("backbone",), ("criterion", "matcher", "classification"), ("new", 0, "deep")]
+)
+def test_others_do_not(model, target, place):
+    node = bad = copy.deepcopy(model)
+    if place and place[0] == "new":
+        bad["new"] = [{"deep": {}}]
+    for key in place:
+        node = node[key]
+    node["_target_"] = target
+    with pytest.raises(ValueError, match=r"its config names .*_target_") as error:
+        check_targets(bad)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="its config names"):
+        build_model_from_info(ModelInfo(model=bad))
+
+
+def test_nothing_is_imported_or_called(model, tmp_path):
+    canary = tmp_path / "canary"
+    bad = copy.deepcopy(model)
+    bad["backbone"] = {"_target_": "os.system", "command": f"touch {canary}"}
+    cfg = model_zoo.get_cfg("digits/smca_single_scale")
+    for node in (bad, {"_target_": "smca.modeling.SMCA", "backbone": bad["backbone"]}):
+        for architecture in ("SMCA", "LazyModel"):
+            cfg.MODEL.META_ARCHITECTURE = architecture
+            cfg.MODEL.SMCA.LAZY_MODEL = json.dumps(node)
+            with pytest.raises(ValueError, match=r"LAZY_MODEL: its config names 'os\.system'"):
+                build_model(cfg)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '"os.system"', "[" * 100_000, '{"a": 1}', '{"_target_": "os.system"}']
+)
+def test_unreadable_model_of_a_cfg_node(text):
+    cfg = model_zoo.get_cfg("digits/smca_single_scale")
+    cfg.MODEL.SMCA.LAZY_MODEL = text
+    with pytest.raises(ValueError, match="LAZY_MODEL"):
+        build_model(cfg)
+
+
+def test_interpolations_and_nested_configs_are_refused(model):
+    for key, value, words in (
+        ("input_format", "${oc.env:HOME}", "interpolation in model.input_format"),
+        ("pixel_mean", ["${oc.env:HOME}"], "interpolation"),
+        ("cfg", {"MODEL": {}}, "model.cfg"),
+        ("pixel_std", {1: 2}, "no text"),
+        ("pixel_std", object(), "not plain data"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_targets({**model, key: value})
+
+
+def test_deep_nesting_is_no_recursion(model):
+    deep = {}
+    for _ in range(50_000):
+        deep = {"a": deep}
+    check_targets({**model, "backbone": deep})
+
+
+def test_own_parts_are_trusted_when_asked_for(model):
+    name = f"{__name__}.Loud"
+    own = {**model, "backbone": {"_target_": name}}
+    with pytest.raises(ValueError, match="if it is yours and you trust the file"):
+        check_targets(own)
+    allow_target(name)
+    check_targets(own)
+
+
+def test_parts_of_a_config_loaded_from_python_are_trusted(model):
+    lazy = model_zoo.get_config("digits/smca_single_scale")
+    lazy.model.criterion = L(Loud)(weight=1)
+    own = lazy_model_as_data(lazy.model)
+    with pytest.raises(ValueError, match="Loud"):
+        check_targets(own)
+    assert json.loads(cfg_from_lazy(lazy).MODEL.SMCA.LAZY_MODEL) == own
+    check_targets(own)
+
+
+def test_trusting_a_whole_config(model):
+    allow_targets_of(OmegaConf.create({"a": [{"_target_": "my.Part"}, {"_target_": 3}]}))
+    check_targets({**model, "backbone": {"_target_": "my.Part"}})
+
+
+def test_a_description_builds_the_same_model():
+    lazy = model_zoo.get_config("digits/smca_single_scale")
+    info = model_info_from_lazy(lazy, config_name="digits/x", class_names=["a", "b"])
+    assert (info.min_size_test, info.max_size_test) == (128, 128)
+    assert (info.config_name, info.class_names) == ("digits/x", ("a", "b"))
+    assert set(info.versions) == {"smca", "torch", "detectron2"}
+    built = build_model_from_info(ModelInfo.from_json(info.to_json()))
+    assert not built.training
+    assert built.num_classes == 10
+    assert built.decoder.query_embedding.weight.shape == (20, 128)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"surprise": 1}, "cannot be built: .*surprise"),
+        ({"backbone": None}, "cannot be built"),
+        ({"pixel_mean": "x"}, "cannot be built"),
+    ],
+)
+def test_arguments_that_do_not_fit(model, change, words):
+    with pytest.raises(ValueError, match=words) as error:
+        build_model_from_info(ModelInfo(model={**model, **change}))
+    assert "\n" not in str(error.value)
+
+
+def test_a_description_of_no_model(model):
+    with pytest.raises(ValueError, match="not a model"):
+        build_model_from_info(ModelInfo(model=model["postprocessor"]))
