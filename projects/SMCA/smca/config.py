@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 from omegaconf import DictConfig, OmegaConf
 
 from .allowed_targets import allow_targets_of, check_targets
+from .checkpoint.weights_guard import check_weights
 from .model_data import build_model_from_data, build_part, lazy_model_as_data
 
 LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
@@ -110,14 +111,24 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
 
 
 def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
-    """Constructor arguments of the carried model, parts already built."""
+    """Constructor arguments of the carried model, parts already built.
+
+    Raises:
+        ValueError: as :func:`lazy_model_from_cfg`, or if Detectron2 should not open ``cfg.MODEL.WEIGHTS``.
+    """
+    check_weights(cfg.MODEL.WEIGHTS)
     model = lazy_model_from_cfg(cfg)
     model.pop("_target_")
     return {key: build_part(value) for key, value in model.items()}
 
 
 def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
-    """Build the carried model, whatever its class."""
+    """Build the carried model, whatever its class.
+
+    Raises:
+        ValueError: as :func:`model_parts_from_cfg`.
+    """
+    check_weights(cfg.MODEL.WEIGHTS)
     return build_model_from_data(lazy_model_from_cfg(cfg))
 
 

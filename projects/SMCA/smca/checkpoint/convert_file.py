@@ -17,6 +17,7 @@ from .class_columns import with_category_id_columns
 from .coco_categories import COCO_CATEGORY_IDS
 from .convert_released import convert_released, convert_to_released
 from .initial_weights import convert_resnet
+from .model_file import CONVERTED_KEY
 from .state_dict_file import check_writable, read_state_dict, write_checkpoint
 
 Kind = Literal["released detector", "torchvision ResNet", "detector of this project"]
@@ -82,7 +83,10 @@ def convert_file(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     write_checkpoint(
-        target, conversion.state_dict, overwrite=overwrite, converted_from=Path(source).name
+        target,
+        conversion.state_dict,
+        overwrite=overwrite,
+        **{CONVERTED_KEY: Path(source).name},
     )
     return conversion
 

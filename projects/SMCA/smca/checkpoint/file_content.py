@@ -36,6 +36,23 @@ def read_content(path: Path) -> Any:
         ) from error
 
 
+def check_content(path: str | Path) -> None:
+    """Whether :func:`read_content` would read a file, without keeping what is in it.
+
+    Raises:
+        ValueError: as there.
+    """
+    path = Path(path)
+    _check_kind(path)
+    with open(path, "rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    if is_zip and path.suffix != ".pkl":
+        # Tensors stay where they are.
+        _read_torch(path, mmap=True)
+    else:
+        read_content(path)
+
+
 def _check_kind(path: Path) -> None:
     """What is no checkpoint at all shows in its first bytes."""
     if path.is_dir():
@@ -60,11 +77,11 @@ def _check_kind(path: Path) -> None:
         raise ValueError(f"checkpoint {path} cannot be read as a checkpoint: {found}")
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, *, mmap: bool = False) -> Any:
     # DETR's training script stores its command line beside the model, a plain record.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except OSError:
             raise
         except Exception as error:

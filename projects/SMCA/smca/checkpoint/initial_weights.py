@@ -1,83 +1,149 @@
-import logging
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
+from .class_columns import PUBLISHED_COLUMNS
+from .class_rows import carry_class_rows, known_classes, resize_rows
+from .coco_categories import COCO_CLASS_NAMES
 from .convert_released import convert_released, convert_resnet_name
-from .state_dict_file import read_state_dict
-
-logger = logging.getLogger(__name__)
+from .fetch import fetch_weights
+from .load_report import LoadReport
+from .model_file import ModelFile, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
 
+QUERIES = "decoder.query_embedding.weight"
 
-def load_initial_weights(model: nn.Module, source: str, *, report: bool = True) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class _Weights:
+    """Tensors under the model's names, and the names of their classes if they are known."""
+
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] = ()
+    moving_averages: bool = False
+
+
+def load_initial_weights(
+    model: nn.Module, source: str, *, class_names: Sequence[str] = (), report: bool = True
+) -> LoadReport:
     """Load what fits of a checkpoint into a model, and say what does not.
+
+    The classifier's rows are carried over by the names of the classes where both sides know them; classes that are
+    new keep their rows as initialised. Without names they are loaded if there are as many. With another number of
+    queries the first ones are loaded. Where a training kept moving averages (EMA) of its weights, they are taken.
 
     Args:
         model: the detector.
-        source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release),
-            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone, or a
-            "detectron2://" name or .pkl file, which Detectron2's own checkpointer loads.
+        source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release), a URL,
+            "smca://" and the name of a zoo entry, "detectron2://" and Detectron2's name of one of its files, or
+            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone. No code in a
+            file is run.
+        class_names: of the model's classes, in order, if known.
         report: log which tensors were loaded and which were not.
 
     Raises:
-        ValueError: if the file does not exist or is no checkpoint, or if no tensor of it fits the model.
+        ValueError: if the file does not exist, cannot be fetched or is no checkpoint, if no tensor of it fits the
+            model, or if the class names are not as many as the model's classes.
     """
-    if source.startswith("detectron2://") or source.endswith(".pkl"):
-        DetectionCheckpointer(model).load(source)
-        return
+    number = getattr(model, "num_classes", None)
+    if class_names and number not in (None, len(class_names)):
+        raise ValueError(
+            f"the model has {number} classes, but there are {len(class_names)} class names"
+        )
     if source.startswith(TORCHVISION_PREFIX):
-        weights = _torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX))
+        weights = _Weights(_torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX)))
     else:
-        weights = read_state_dict(source)
-        if any(name.startswith("transformer.") for name in weights):
-            weights = convert_released(weights, model.num_classes)
+        weights = _weights_for(model, read_model_file(fetch_weights(source)))
     own = model.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    fitting, outcome = _fit(own, weights, source, class_names)
+    if not outcome.loaded and not outcome.resized:
         raise ValueError(
             f"no tensor of {source} fits this model; is it a checkpoint of another one?"
         )
     model.load_state_dict(fitting, strict=False)
     if report:
-        _report(source, own, weights, fitting)
+        outcome.log()
+    return outcome
 
 
 def frozen_norm_without_weights(model: nn.Module) -> bool:
     """Whether the model has frozen norms that still are as constructed, as if no weights had been loaded."""
     return any(
-        isinstance(module, FrozenBatchNorm2d) and not module.running_mean.any()
+        isinstance(module, FrozenBatchNorm2d)
+        # Detectron's ImageNet files have mean and variance inside of weight and bias.
+        and not module.running_mean.any()
+        and not module.bias.any()
+        and bool((module.weight == 1).all())
         for module in model.modules()
     )
 
 
-def _report(
-    source: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], fitting: Mapping
-) -> None:
-    logger.info("Loaded %d of the model's %d tensors from %s.", len(fitting), len(own), source)
-    misshapen = [
-        f"{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in weights
-        if k in own and k not in fitting
-    ]
-    unknown = [k for k in weights if k not in own]
-    missing = [k for k in own if k not in weights]
-    for what, names in (
-        ("skipped for their shape", misshapen),
-        ("skipped because the model has no such tensor", unknown),
-        ("not in the checkpoint, left as initialised", missing),
-    ):
-        if names:
-            logger.warning("%d tensors %s: %s", len(names), what, _shorten(names))
+def _weights_for(model: nn.Module, file: ModelFile) -> _Weights:
+    """A file's tensors under the model's names."""
+    tensors, names = file.best_state_dict, file.class_names
+    if file.matching_heuristics:
+        tensors = align_and_update_state_dicts(
+            model.state_dict(), tensors, c2_conversion=file.author == "Caffe2"
+        )
+    elif any(name.startswith("transformer.") for name in tensors):
+        tensors, names = _from_release(tensors, getattr(model, "num_classes", None))
+    return _Weights(tensors, names, moving_averages=file.ema is not None)
 
 
-def _shorten(names: list[str], limit: int = 12) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+def _from_release(
+    tensors: Mapping[str, Tensor], num_classes: int | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """A released detector's tensors under our names. Its classes are COCO's if its columns are COCO's ids."""
+    columns = len(tensors.get("class_embed.bias", ()))
+    if columns in PUBLISHED_COLUMNS and num_classes not in (columns - 1, columns):
+        return convert_released(tensors, len(COCO_CLASS_NAMES)), COCO_CLASS_NAMES
+    # Trained by someone on classes of their own, with "no object" last in DETR.
+    has_prior = any(".point1." in name for name in tensors)
+    return convert_released(tensors, columns if has_prior else columns - 1), ()
+
+
+def _fit(
+    own: Mapping[str, Tensor], weights: _Weights, source: str, class_names: Sequence[str]
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The tensors to load into a model with the state dict ``own``, and what became of them all."""
+    given = weights.tensors
+    whole = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    partial, resized = {}, []
+    classes = known_classes(weights.class_names, class_names)
+    if classes is not None:
+        carried = carry_class_rows(own, given, classes)
+        partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
+        resized = [f"{name}: rows by class name" for name in sorted(partial)]
+        classes = classes if carried else None
+    if QUERIES in own and QUERIES in given and QUERIES not in whole:
+        old, new = given[QUERIES], own[QUERIES]
+        if old.shape[1:] == new.shape[1:]:
+            partial[QUERIES] = resize_rows(new, old)
+            resized.append(
+                f"{QUERIES}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}"
+            )
+    fitting = {**whole, **partial}
+    outcome = LoadReport(
+        source=source,
+        total=len(own),
+        loaded=[k for k in whole if k not in partial],
+        resized=resized,
+        classes=classes,
+        misshapen=[
+            f"{k} {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+            for k in given
+            if k in own and k not in fitting
+        ],
+        unknown=[k for k in given if k not in own],
+        missing=[k for k in own if k not in given],
+        moving_averages=weights.moving_averages,
+    )
+    return fitting, outcome
 
 
 def _torchvision_backbone(name: str) -> dict[str, Tensor]:

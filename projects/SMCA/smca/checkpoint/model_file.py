@@ -10,8 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .coco_categories import COCO_CLASS_NAMES
 from .file_content import read_content
 from .model_info import INFO_KEY, ModelInfo
+
+CONVERTED_KEY = "converted_from"
+"""Beside "model" in what convert_file writes: the name of the released file, whose classes are COCO's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,7 @@ class ModelFile:
         state_dict: tensors by name, on the CPU.
         ema: their moving averages, where a training kept them.
         info: how to build and use the model, if the file says so.
+        class_names: of its classes, from ``info``; COCO's for a converted release.
         author: who says to have made a Detectron2-style ``.pkl``; "Caffe2" for one of Detectron1 or Caffe2.
         matching_heuristics: whether Detectron2 finds the model's names by likeness, as for its ImageNet files.
     """
@@ -30,13 +35,14 @@ class ModelFile:
     state_dict: dict[str, Tensor]
     ema: dict[str, Tensor] | None = None
     info: ModelInfo | None = None
+    class_names: tuple[str, ...] = ()
     author: str = ""
     matching_heuristics: bool = False
 
     @property
     def best_state_dict(self) -> dict[str, Tensor]:
-        """The moving averages if there are any, else the tensors themselves."""
-        return self.state_dict if self.ema is None else self.ema
+        """The moving averages where there are any, else the tensors themselves."""
+        return self.state_dict if self.ema is None else {**self.state_dict, **self.ema}
 
 
 def read_model_file(path: str | Path) -> ModelFile:
@@ -55,11 +61,16 @@ def read_model_file(path: str | Path) -> ModelFile:
     content = read_content(path)
     if path.suffix == ".pkl":
         return _from_pickle(path, content)
+    state, info = _tensors(_state_of(content), path), _info_of(content, path)
+    names = () if info is None else info.class_names
+    if not names and isinstance(content, Mapping) and CONVERTED_KEY in content:
+        names = _coco_names(state)
     return ModelFile(
         path=str(path),
-        state_dict=_tensors(_state_of(content), path),
+        state_dict=state,
         ema=_ema_of(content, path),
-        info=_info_of(content, path),
+        info=info,
+        class_names=names,
     )
 
 
@@ -74,10 +85,12 @@ def _from_pickle(path: Path, content: Any) -> ModelFile:
         author, state, heuristics = "Caffe2", content.get("blobs", content), True
         if isinstance(state, Mapping):
             state = {k: v for k, v in state.items() if not str(k).endswith("_momentum")}
+    info = _info_of(content, path)
     return ModelFile(
         path=str(path),
         state_dict=_tensors(state, path),
-        info=_info_of(content, path),
+        info=info,
+        class_names=() if info is None else info.class_names,
         author=author,
         matching_heuristics=heuristics,
     )
@@ -104,6 +117,14 @@ def _info_of(content: Any, path: Path) -> ModelInfo | None:
         return ModelInfo.from_json(text)
     except ValueError as error:
         raise ValueError(f"checkpoint {path}: {error}") from error
+
+
+def _coco_names(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """COCO's, if there is a row for each of them, with or without "no object"."""
+    classifier = state.get("heads.classifier.bias")
+    number = len(COCO_CLASS_NAMES)
+    has_rows = classifier is not None and len(classifier) in (number, number + 1)
+    return COCO_CLASS_NAMES if has_rows else ()
 
 
 def _tensors(state: Any, path: Path) -> dict[str, Tensor]:

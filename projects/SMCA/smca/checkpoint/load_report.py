@@ -1,0 +1,61 @@
+import dataclasses
+import logging
+
+from .class_rows import NamedClasses
+
+logger = logging.getLogger("smca.checkpoint.initial_weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What became of a checkpoint's tensors in a model.
+
+    Attributes:
+        source: of the weights, for people.
+        total: number of the model's tensors.
+        loaded: names of tensors taken as they are.
+        resized: of tensors of which some rows were taken, and which.
+        classes: names on both sides, if the classifier's rows were carried over by name.
+        misshapen: tensors skipped for their shape, with both shapes.
+        unknown: tensors that the model does not have.
+        missing: tensors of the model that the checkpoint does not have.
+        moving_averages: whether they took the place of the weights.
+    """
+
+    source: str
+    total: int
+    loaded: list[str]
+    resized: list[str]
+    classes: NamedClasses | None
+    misshapen: list[str]
+    unknown: list[str]
+    missing: list[str]
+    moving_averages: bool = False
+
+    def log(self) -> None:
+        logger.info(
+            "Loaded %d of the model's %d tensors from %s%s.",
+            len(self.loaded), self.total, self.source,
+            " (the moving averages of its training)" if self.moving_averages else "",
+        )  # fmt: skip
+        if self.classes is not None and not self.classes.same:
+            carried, new = self.classes.carried, self.classes.new
+            logger.log(
+                logging.INFO if carried else logging.WARNING,
+                "%d of %d classes carried over by name: %s; new, left as initialised: %s",
+                len(carried), len(carried) + len(new), shorten(carried) or "-", shorten(new) or "-",
+            )  # fmt: skip
+        if self.resized:
+            logger.info("%d tensors resized: %s", len(self.resized), shorten(self.resized))
+        for what, names in (
+            ("skipped for their shape", self.misshapen),
+            ("skipped because the model has no such tensor", self.unknown),
+            ("not in the checkpoint, left as initialised", self.missing),
+        ):
+            if names:
+                logger.warning("%d tensors %s: %s", len(names), what, shorten(names))
+
+
+def shorten(names: list[str], limit: int = 12) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,33 @@
+"""Detectron2's own checkpointer runs what a pickle asks for; here a file is looked at first."""
+
+import os
+
+from .fetch import fetch_weights
+from .file_content import check_content
+
+_DETECTRON2 = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
+"""Where Detectron2's own files are."""
+
+
+def check_weights(source: str) -> None:
+    """Refuse ``MODEL.WEIGHTS`` that Detectron2's checkpointer, which comes next, should not read.
+
+    A file that does not exist passes, since Detectron2 says so itself.
+
+    Raises:
+        ValueError: if the file holds more than tensors, is no checkpoint or is damaged, or is one that Detectron2
+            cannot read.
+    """
+    if not source or source.startswith(_DETECTRON2):
+        return
+    # Detectron2's main branch takes options after a question mark.
+    for name in {source, source.partition("?")[0]}:
+        path = name if os.path.isfile(name) else fetch_weights(name)
+        if not os.path.isfile(path):
+            continue
+        if path.endswith(".safetensors"):
+            raise ValueError(
+                f"{path}: Detectron2's checkpointer reads no safetensors; smca.Predictor and train.init_checkpoint do, "
+                "and tools/publish_checkpoint.py makes a .pth of it"
+            )
+        check_content(path)
