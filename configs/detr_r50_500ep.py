@@ -7,6 +7,7 @@ from .common.train import train
 from .models.detr_published import model
 
 dataloader.train.total_batch_size = 64
+train.lr_scaling.reference_batch_size = 64
 lr_multiplier.drop_epochs = [400]
 train.epochs = 500
 train.init_checkpoint = "torchvision://resnet50"

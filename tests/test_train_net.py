@@ -165,10 +165,10 @@ def test_what_a_training_leaves(finished):
     names = {path.name for path in finished.iterdir()}
     assert {
         "config.yaml", "log.txt", "metrics.json", "convergence.png", "last_checkpoint",
-        "model_0000002.pth", "model_0000005.pth", "model_final.pth", "model_best.pth",
+        "model_0000002.pth", "checkpoints.json", "model_final.pth", "model_best.pth",
     } <= names  # fmt: skip
     assert len([name for name in names if name.startswith("events.out.tfevents")]) == 1
-    assert not [name for name in names if "tmp" in name or "earlier_run" in name]
+    assert not [name for name in names if name.endswith(".part") or "earlier_run" in name]
     assert (finished / "last_checkpoint").read_text() == "model_final.pth"
     assert (finished / "convergence.png").read_bytes().startswith(b"\x89PNG")
     assert LazyConfig.load(str(finished / "config.yaml")).train.max_iter == 6

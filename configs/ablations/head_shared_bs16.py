@@ -3,4 +3,5 @@
 from .head_shared_bs8 import dataloader, lr_multiplier, model, optimizer, train
 
 dataloader.train.total_batch_size = 16
+train.lr_scaling.reference_batch_size = 16
 train.output_dir = "./output/ablations/head_shared_bs16"

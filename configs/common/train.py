@@ -10,10 +10,23 @@ train = dict(
     max_iter=None,
     # Largest L2 norm of all gradients together; 0 does not clip.
     clip_grad_norm=0.1,
+    # Forward passes per step; total_batch_size stays the number of images per step.
+    accumulate_steps=1,
+    # "linear" or "sqrt" in total_batch_size / reference_batch_size; null leaves the learning rates alone.
+    lr_scaling=dict(rule=None, reference_batch_size=8),
+    # "bfloat16" or "float16"; prior, box decoding, matching and losses stay in float32.
+    amp=dict(enabled=False, dtype="bfloat16"),
+    # Averaged weights, evaluated ("bbox_ema/AP") and saved beside the raw ones.
+    ema=dict(enabled=False, decay=0.9998),
+    # Steps in a row that may be left out for a loss or gradient that is not finite; null is 0, in float16 16.
+    skip_nonfinite=None,
     # Iterations between two lines of log, metrics.json and TensorBoard.
     log_period=20,
     # Epochs between two checkpoints or evaluations, or iterations if `period` is set; 0 is only at the end.
     checkpointer=dict(period_epochs=1, period=None, max_to_keep=3),
-    evaluation=dict(period_epochs=1, period=None, metric="bbox/AP"),
+    # The number that says which model is best; null is "bbox/AP", or "bbox_ema/AP" with ema.
+    evaluation=dict(period_epochs=1, period=None, metric=None),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
+    # More of Detectron2's hooks or your own, as [L(MyHook)(...)].
+    hooks=[],
 )

@@ -17,5 +17,6 @@ lr_multiplier.warmup_iterations = 100
 
 train.output_dir = "./output/digits_smca_single_scale"
 train.epochs = 8
-train.checkpointer.max_to_keep = 1
+train.checkpointer.max_to_keep = 2
+train.lr_scaling.reference_batch_size = 16
 train.evaluation.period_epochs = 2

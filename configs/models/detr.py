@@ -41,6 +41,8 @@ model = L(SMCA)(
         num_levels=1,
         share_attention=True,
         share_ffn=True,
+        # In the encoder and the decoder: less memory for more time.
+        activation_checkpointing=False,
     ),
     decoder=L(Decoder)(
         num_queries=300,
@@ -52,6 +54,7 @@ model = L(SMCA)(
         num_levels="${..encoder.num_levels}",
         share_key_value=True,
         modulation=None,
+        activation_checkpointing="${..encoder.activation_checkpointing}",
     ),
     heads=L(DetectionHeads)(
         embed_dim="${..neck.embed_dim}",

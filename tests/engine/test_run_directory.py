@@ -35,11 +35,19 @@ def test_every_run_gets_its_own_place(tmp_path):
         assert contents(tmp_path / f"earlier_run_{number}") == run
 
 
-def test_nothing_moves_without_a_checkpoint(tmp_path):
+def test_a_run_that_ended_before_its_first_checkpoint_is_one_too(tmp_path):
     (tmp_path / "metrics.json").write_text("{}")
     assert not has_checkpoint(str(tmp_path))
+    aside = set_earlier_run_aside(str(tmp_path))
+    assert contents(aside) == {"metrics.json": "{}"}
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_nothing_moves_without_an_earlier_run(tmp_path):
+    (tmp_path / "model_best.pth").write_text("of someone else")
+    assert not has_checkpoint(str(tmp_path))
     assert set_earlier_run_aside(str(tmp_path)) is None
-    assert contents(tmp_path) == {"metrics.json": "{}"}
+    assert contents(tmp_path) == {"model_best.pth": "of someone else"}
 
 
 def test_a_directory_that_is_not_there(tmp_path):

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import TrainerBase
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
@@ -107,49 +106,50 @@ def test_everything_is_in_metrics_json_and_tensorboard(tmp_path):
     assert set(events.Tags()["scalars"]) == names - {"iteration"}
 
 
-def test_the_best_model_is_kept_and_resuming_is_not_diverted(tmp_path, caplog):
+def test_the_best_model_is_kept(tmp_path, caplog):
     trainer = CountingTrainer()
-    optimizer = torch.optim.AdamW(trainer.model.parameters())
-    checkpointer = DetectionCheckpointer(trainer.model, str(tmp_path), optimizer=optimizer)
-    checkpointer.save("model_0000000")
+    kept = []
     hook, _ = make_hook(
-        trainer, tmp_path, values=[10.0, NAN, 30.0, 30.0, 20.0], checkpointer=checkpointer
+        trainer,
+        tmp_path,
+        values=[10.0, NAN, 30.0, 30.0, 20.0],
+        save_best=lambda *best: kept.append((int(trainer.model.weight), *best)),
     )
     with caplog.at_level("INFO", logger="smca"):
         trainer.train(0, 10)
-    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
-    assert best["model"]["weight"].item() == 6
-    assert (best["iteration"], best["bbox/AP"]) == (5, 30.0)
-    assert "optimizer" not in best
+    assert [(weight, iteration, numbers["bbox/AP"]) for weight, iteration, numbers in kept] == [
+        (2, 1, 10.0),
+        (6, 5, 30.0),
+    ]
+    assert kept[1][2]["bbox/AP50"] == 50.0
     assert hook.best == (5, 1.5, 30.0)
     assert "best bbox/AP 30.0 at iteration 5 (epoch 1.5)" in caplog.text
-    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000000.pth")
-    assert not list(tmp_path.glob("*tmp*"))
-    # The checkpointer itself is as it was.
-    checkpointer.save("model_final")
-    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
-    assert "optimizer" in torch.load(tmp_path / "model_final.pth", weights_only=True)
-
-
-def test_a_checkpointer_that_does_not_write_keeps_no_file(tmp_path):
-    trainer = CountingTrainer()
-    checkpointer = DetectionCheckpointer(trainer.model, str(tmp_path), save_to_disk=False)
-    hook, _ = make_hook(trainer, tmp_path, checkpointer=checkpointer)
-    trainer.train(0, 2)
-    assert hook.best.value == 10.0
-    assert not list(tmp_path.glob("*.pth"))
 
 
 def test_nan_only(tmp_path):
     trainer = CountingTrainer()
-    checkpointer = DetectionCheckpointer(trainer.model, str(tmp_path))
+    kept = []
     hook, evaluations = make_hook(
-        trainer, tmp_path, values=[NAN] * 2, checkpointer=checkpointer, period=5
+        trainer, tmp_path, values=[NAN] * 2, save_best=lambda *best: kept.append(best), period=5
     )
     trainer.train(0, 10)
     assert len(evaluations.done) == 2
     assert hook.best is None
+    assert kept == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_is_asked_to_stop_evaluates_when_it_goes_on(tmp_path):
+    trainer = CountingTrainer(fail_at=4)
+    _, evaluations = make_hook(trainer, tmp_path, period=4)
+    trainer.stop_signum = 15
+    with pytest.raises(FloatingPointError):
+        trainer.train(0, 6)
+    assert evaluations.done == []
+    again, hook, evaluations = resumed(trainer, tmp_path, period=4)
+    again.train(4, 6)
+    assert evaluations.done == [4, 6]
+    assert curve(hook) == [(3, 10.0), (5, 10.0)]
 
 
 def resumed(trainer, tmp_path, **kwargs):
@@ -175,18 +175,18 @@ def test_state_survives_a_resume(tmp_path):
     assert hook.best == (3, 1.0, 30.0)
     assert hook.state_dict() == first.state_dict()
     state = copy.deepcopy(first.state_dict())
-    checkpointer = DetectionCheckpointer(other.model, str(tmp_path))
-    hook._checkpointer = checkpointer
+    kept = []
+    hook._save_best = lambda *best: kept.append(best)
     plot = (tmp_path / "convergence.png").read_bytes()
     other.train(6, 8)
-    assert not (tmp_path / "model_best.pth").exists()
+    assert kept == []
     assert (tmp_path / "convergence.png").read_bytes() != plot
     assert curve(hook) == [(1, 10.0), (3, 30.0), (5, 20.0), (7, 25.0)]
     assert curve(hook, "bbox/AP50") == [(1, 30.0), (3, 50.0), (5, 40.0), (7, 45.0)]
     assert first.state_dict() == state
     other.train(8, 10)
     assert hook.best == (9, 2.5, 35.0)
-    assert (tmp_path / "model_best.pth").exists()
+    assert [iteration for iteration, _ in kept] == [9]
 
 
 def test_resume_without_state_reads_metrics_json(tmp_path):
@@ -233,8 +233,8 @@ def test_a_metrics_json_that_is_none_does_not_stop_a_resume(tmp_path, caplog):
     (tmp_path / "metrics.json").write_text("hello\n")
     trainer = CountingTrainer()
     hook, _ = make_hook(trainer, tmp_path)
-    trainer.train(4, 6)
-    assert curve(hook) == [(5, 10.0)]
+    trainer.train(3, 6)
+    assert curve(hook) == [(3, 10.0), (5, 10.0)]
     assert "no metrics.json" in caplog.text
 
 
@@ -247,6 +247,8 @@ def test_a_finished_training_that_is_resumed(tmp_path):
     assert evaluations.done == []
     # Its checkpoint was written, then it was killed in the last evaluation.
     trainer._hooks[0]._last_done = 4
+    for points in trainer._hooks[0]._curves.values():
+        points.pop()
     again, hook, evaluations = resumed(trainer, tmp_path, period=4)
     again.train(6, 6)
     assert evaluations.done == [6]

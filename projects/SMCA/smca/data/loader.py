@@ -1,7 +1,12 @@
 """Batches whose content follows from (seed, position) alone, so that a loader's state is one number."""
 
+import atexit
 import copy
+import multiprocessing
+import multiprocessing.synchronize
+import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -47,6 +52,7 @@ class TrainLoader:
         self.num_workers = num_workers
         self.start_iteration = 0
         self._seed = seed
+        self._closing: multiprocessing.synchronize.Event | None = None
         self._source = _PositionedDataset(DatasetFromList(list(dataset), copy=False), mapper, seed)
 
     @property
@@ -61,6 +67,10 @@ class TrainLoader:
             seed=self._seed,
             start_iteration=self.start_iteration,
         )
+        self.close()
+        self._closing = multiprocessing.Event()
+        # Before multiprocessing's own, which ends the workers with a signal.
+        atexit.register(self._closing.set)
         return iter(
             DataLoader(
                 self._source,
@@ -68,10 +78,37 @@ class TrainLoader:
                 num_workers=self.num_workers,
                 collate_fn=_as_list,
                 persistent_workers=False,
+                worker_init_fn=_IgnoreSignals(self._closing),
                 # Workers' own seeds are never used; this keeps the main process's generator untouched.
                 generator=torch.Generator(),
             )
         )
+
+    def close(self) -> None:
+        """Let the loading processes of the last iterator end; it must not be used any more."""
+        if self._closing is not None:
+            self._closing.set()
+            atexit.unregister(self._closing.set)
+            self._closing = None
+
+
+class _IgnoreSignals:
+    """Keeps loading processes alive when a scheduler or a terminal signals the whole group.
+
+    The training process decides when to stop, and needs batches until then.
+    """
+
+    def __init__(self, closing: "multiprocessing.synchronize.Event"):
+        self._closing = closing
+
+    def __call__(self, _worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end_if_closing)
+
+    def _end_if_closing(self, *_signal: object) -> None:
+        if self._closing.is_set():
+            os._exit(0)
 
 
 class _PositionSampler(Sampler):
@@ -122,16 +159,19 @@ class _PositionedDataset(Dataset):
             torch.set_rng_state(states[2])
 
 
-def check_batch_size(total_batch_size: int) -> None:
+def check_batch_size(total_batch_size: int, accumulate_steps: int = 1) -> None:
     """
     Raises:
-        ValueError: if the processes cannot share the images of a step evenly.
+        ValueError: if the processes and their forward passes cannot share the images of a step evenly.
     """
+    if accumulate_steps < 1:
+        raise ValueError(f"train.accumulate_steps {accumulate_steps} must be at least 1")
     world_size = comm.get_world_size()
-    if total_batch_size < 1 or total_batch_size % world_size:
+    if total_batch_size < 1 or total_batch_size % (world_size * accumulate_steps):
+        passes = f" times {accumulate_steps} forward passes" if accumulate_steps > 1 else ""
         raise ValueError(
             f"dataloader.train.total_batch_size {total_batch_size} must be a positive multiple of the "
-            f"{world_size} processes"
+            f"{world_size} processes{passes}"
         )
 
 

@@ -1,21 +1,39 @@
+from .checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
 from .config_file import load_config_file
+from .ema import WeightAverage
+from .inputs import check_inputs, resolve_device
+from .launcher import launch
+from .main_process import run_on_main
+from .nonfinite import NonFiniteError
 from .overrides import apply_overrides
 from .param_groups import get_param_groups
+from .precision import MixedPrecision
 from .run_directory import has_checkpoint, set_earlier_run_aside
 from .schedule import EpochSchedule, iteration_of_epoch
+from .stop_signal import TrainingInterrupted
 from .trainer import Trainer
-from .training import check_inputs, evaluate_only, prepare_training
+from .training import evaluate_only, prepare_training
 
 __all__ = [
+    "CheckpointHook",
+    "CheckpointWriteError",
     "EpochSchedule",
+    "MixedPrecision",
+    "NonFiniteError",
+    "RunCheckpointer",
     "Trainer",
+    "TrainingInterrupted",
+    "WeightAverage",
     "apply_overrides",
     "check_inputs",
     "evaluate_only",
     "get_param_groups",
     "has_checkpoint",
     "iteration_of_epoch",
+    "launch",
     "load_config_file",
     "prepare_training",
+    "resolve_device",
+    "run_on_main",
     "set_earlier_run_aside",
 ]

@@ -1,13 +1,16 @@
 """The directory a training writes to: which files are its own, and how a new run keeps an old one's."""
 
-import logging
+import re
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+FINAL = "model_final.pth"
+MANIFEST = "checkpoints.json"
 
 _RUN_FILES = (
     "*.pth",
+    "*.part",
     "last_checkpoint",
+    MANIFEST,
     "metrics.json",
     "convergence.png",
     "config.yaml",
@@ -16,19 +19,28 @@ _RUN_FILES = (
 )
 
 
-def has_checkpoint(output_dir: str) -> bool:
-    return (Path(output_dir) / "last_checkpoint").is_file()
+def checkpoint_files(output_dir: str | Path) -> list[str]:
+    """Names of the checkpoints a training can be resumed from."""
+    return sorted(
+        path.name
+        for path in Path(output_dir).glob("model_*.pth")
+        if path.name == FINAL or re.fullmatch(r"model_\d+\.pth", path.name)
+    )
+
+
+def has_checkpoint(output_dir: str | Path) -> bool:
+    return bool(checkpoint_files(output_dir))
 
 
 def set_earlier_run_aside(output_dir: str) -> Path | None:
     """Move what an earlier run left in ``output_dir`` to ``earlier_run_N`` inside it, so that nothing is lost.
 
     Returns:
-        Where it went; None if there was no checkpoint to protect.
+        Where it went; None if there was no earlier run.
     """
-    if not has_checkpoint(output_dir):
-        return None
     root = Path(output_dir)
+    if not has_checkpoint(root) and not (root / "metrics.json").is_file():
+        return None
     number = 1
     while (root / f"earlier_run_{number}").exists():
         number += 1

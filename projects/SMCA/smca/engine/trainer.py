@@ -1,18 +1,42 @@
+import logging
 import math
 import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
+import numpy as np
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parallel import DistributedDataParallel
 
 from smca.data.loader import TrainLoader
 
+from .ema import WeightAverage
+from .nonfinite import NonFiniteError, file_names, first_bad_gradient, first_bad_tensor
+from .precision import MixedPrecision
+from .stop_signal import StopSignal, TrainingInterrupted
+
+logger = logging.getLogger(__name__)
+
+
+class _Stopped(BaseException):
+    """Carries the error that ends a training past Detectron2's loop, which would log it with a traceback."""
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.error = error
+
 
 class Trainer(TrainerBase):
-    """One optimisation step per iteration: forward, backward, gradient clipping, step.
+    """One optimisation step per iteration, over one or several forward passes and one or several processes.
 
     Everything else (schedule, evaluation, checkpoints, logging) is done by Detectron2's hooks.
+
+    Attributes:
+        stop_signum: the signal that asked any of the processes to stop, 0 if none did; set after the step.
     """
 
     def __init__(
@@ -22,13 +46,24 @@ class Trainer(TrainerBase):
         loader: TrainLoader,
         optimizer: torch.optim.Optimizer,
         clip_grad_norm: float = 0.0,
+        accumulate_steps: int = 1,
+        precision: MixedPrecision | None = None,
+        average: WeightAverage | None = None,
+        skip_nonfinite: int = 0,
+        seed: int = 0,
     ):
         """
         Args:
-            model: returns weighted losses by name in training mode.
+            model: returns weighted losses by name in training mode; may be wrapped for several processes. If it has
+                ``count_boxes``, it is told how many boxes to average over (see :meth:`smca.modeling.SMCA.forward`).
             loader: endless batches.
             optimizer: over the model's trainable parameters.
             clip_grad_norm: largest L2 norm of all gradients together; 0 does not clip.
+            accumulate_steps: forward passes per step; each gets an equal part of the process's batch.
+            precision: mixed precision; None is float32.
+            average: EMA weights, updated after every step.
+            skip_nonfinite: steps in a row that may be left out because a loss or gradient is not finite.
+            seed: dropout and whatever else is random in a step follows from it, the iteration and the process.
         """
         super().__init__()
         model.train()
@@ -36,69 +71,222 @@ class Trainer(TrainerBase):
         self.loader = loader
         self.optimizer = optimizer
         self.clip_grad_norm = clip_grad_norm
+        self.accumulate_steps = accumulate_steps
+        self.precision = precision or MixedPrecision(device_type="cpu", dtype=None)
+        self.average = average
+        self.skip_nonfinite = skip_nonfinite
+        self.stop_signum = 0
+        self._seed = seed
+        self._skipped = 0
+        self._detector = model.module if isinstance(model, DistributedDataParallel) else model
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._signal = StopSignal()
         self._batches = None
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Train the iterations [start_iter, max_iter) on the batches that belong to them."""
+        """Train the iterations [start_iter, max_iter) on the batches that belong to them.
+
+        Raises:
+            NonFiniteError: if a loss, gradient or matching cost is not finite, more often than tolerated.
+            TrainingInterrupted: if a signal asked to stop; the hooks have had their turn.
+            OSError: if a hook could not write.
+        """
         self.loader.start_iteration = start_iter
         self._batches = iter(self.loader)
-        super().train(start_iter, max_iter)
+        try:
+            with self._signal.listening():
+                super().train(start_iter, max_iter)
+        except _Stopped as stopped:
+            raise stopped.error from None
+        finally:
+            self.loader.close()
 
     def run_step(self) -> None:
-        """
-        Raises:
-            FloatingPointError: on a loss or gradient that is not finite; parameters are left untouched.
-        """
         start = time.perf_counter()
         batch = next(self._batches)
         data_time = time.perf_counter() - start
-
-        losses = self.model(batch)
-        total = sum(losses.values())
+        parts = _split(batch, self.accumulate_steps)
+        buffers = self._running_statistics() if self.skip_nonfinite else []
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        values = torch.stack([v.detach() for v in losses.values()]).tolist()
-        named = dict(zip(losses, values, strict=True))
-        self._check_losses(named, batch)
-        max_norm = self.clip_grad_norm if self.clip_grad_norm > 0 else math.inf
-        norm = nn.utils.clip_grad_norm_(self._parameters, max_norm).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"iteration {self.iter}: the gradient norm is {norm} ({_file_names(batch)}); "
-                "no parameter was changed"
-            )
-        self.optimizer.step()
+        try:
+            losses = self._forward_backward(parts)
+            norm = self._gradient_norm(batch)
+        except NonFiniteError as error:
+            for buffer, value in buffers:
+                buffer.copy_(value)
+            self._leave_out(error)
+            return
+        self.precision.step(self.optimizer)
+        if self.average is not None:
+            self.average.update(self._detector)
+        self._skipped = 0
         self.storage.put_scalar("grad_norm", norm)
-        self._write_metrics(named, data_time)
+        self._write_metrics(losses, data_time)
+
+    def after_step(self) -> None:
+        try:
+            super().after_step()
+        except OSError as error:
+            raise _Stopped(error) from error
+        if self.stop_signum:
+            raise _Stopped(
+                TrainingInterrupted(
+                    f"stopped by signal {self.stop_signum} after iteration {self.iter}, which is saved; go on with "
+                    "--resume",
+                    self.stop_signum,
+                )
+            )
+
+    def after_train(self) -> None:
+        try:
+            super().after_train()
+        except OSError as error:
+            # The writers' last lines; the checkpoints are what counts, and they have their own errors.
+            logger.warning("The last metrics could not be written: %s", error)
 
     def state_dict(self) -> dict:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
+        state["precision"] = self.precision.state_dict()
+        state["skipped"] = self._skipped
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.precision.load_state_dict(state_dict.get("precision", {}))
+        self._skipped = state_dict.get("skipped", 0)
+
+    def _forward_backward(self, parts: list[list[dict]]) -> dict[str, float]:
+        """Gradients of all parts added up; losses by name, averaged over them."""
+        keywords = self._box_count(parts)
+        total: torch.Tensor | None = None
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            with nullcontext() if last or self.model is self._detector else self.model.no_sync():
+                losses = self._forward(index, part, keywords)
+                scaled = sum(losses.values()) / len(parts)
+                self.precision.backward(scaled)
+            values = torch.stack([v.detach().float() for v in losses.values()]) / len(parts)
+            total = values if total is None else total + values
+        return dict(zip(losses, total.tolist(), strict=True))
+
+    def _forward(self, index: int, part: list[dict], keywords: dict) -> dict[str, torch.Tensor]:
+        self._seed_generators(index)
+        losses, problem = {}, ""
+        try:
+            with self.precision.autocast():
+                losses = self.model(part, **keywords)
+        except FloatingPointError as error:
+            problem = str(error)
+        else:
+            values = torch.stack([v.detach().float() for v in losses.values()])
+            if not torch.isfinite(values).all():
+                name, value = next(
+                    (n, v)
+                    for n, v in zip(losses, values.tolist(), strict=True)
+                    if not math.isfinite(v)
+                )
+                problem = f"{name} is {value}"
+        if problem:
+            problem = f"{problem} ({file_names(part)})"
+        self._agree_on(problem, lambda: self._explain(index, part, keywords))
+        return losses
+
+    def _agree_on(self, problem: str, explain: Callable[[], str]) -> None:
+        """Raise in every process if there is a problem in any: the others would wait for its gradients."""
+        if comm.get_world_size() > 1:
+            flag = torch.tensor([float(bool(problem))], device=self._parameters[0].device)
+            torch.distributed.all_reduce(flag)
+            if not flag.item():
+                return
+        elif not problem:
+            return
+        if problem:
+            problem = f"{problem}; {explain()}"
+        problem = next(text for text in comm.all_gather(problem) if text)
+        raise NonFiniteError(f"iteration {self.iter}: {problem}; no parameter was changed")
+
+    def _explain(self, index: int, part: list[dict], keywords: dict) -> str:
+        def run() -> None:
+            self._seed_generators(index)
+            with self.precision.autocast():
+                self._detector(part, **keywords)
+
+        return first_bad_tensor(self._detector, run)
+
+    def _gradient_norm(self, batch: list[dict]) -> float:
+        self.precision.unscale(self.optimizer)
+        max_norm = self.clip_grad_norm if self.clip_grad_norm > 0 else math.inf
+        norm = nn.utils.clip_grad_norm_(self._parameters, max_norm).item()
+        if not math.isfinite(norm):
+            # Gradients are averaged over the processes, so all of them see this.
+            raise NonFiniteError(
+                f"iteration {self.iter}: the gradient norm is {norm} ({file_names(batch)}); "
+                f"{first_bad_gradient(self._detector)}; no parameter was changed"
+            )
+        return norm
+
+    def _leave_out(self, error: NonFiniteError) -> None:
+        self._skipped += 1
+        if self._skipped > self.skip_nonfinite:
+            if self.skip_nonfinite:
+                error = NonFiniteError(f"{error} ({self._skipped} steps in a row)")
+            raise _Stopped(error)
+        self.precision.leave_out()
+        self.optimizer.zero_grad(set_to_none=True)
+        logger.warning("Step left out, %d in a row: %s", self._skipped, error)
+        self.storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
+        self._gather([])
+
+    def _box_count(self, parts: list[list[dict]]) -> dict[str, float]:
+        """What the losses of one forward pass are averaged over: boxes per pass and process, at least one per step."""
+        if not hasattr(self._detector, "count_boxes"):
+            return {}
+        count = float(sum(self._detector.count_boxes(part) for part in parts))
+        if comm.get_world_size() > 1:
+            tensor = torch.tensor([count], device=self._parameters[0].device)
+            torch.distributed.all_reduce(tensor)
+            count = tensor.item() / comm.get_world_size()
+        return {"num_boxes": max(count, 1.0) / len(parts)}
+
+    def _seed_generators(self, part: int) -> None:
+        words = (self._seed, self.iter, part, comm.get_rank())
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+
+    def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Buffers that a forward pass changes, with copies."""
+        return [
+            (buffer, buffer.clone())
+            for module in self._detector.modules()
+            if isinstance(module, _NormBase)
+            for buffer in module.buffers(recurse=False)
+        ]
+
+    def _gather(self, values: Sequence[float]) -> list[list[float]]:
+        """Numbers of every process, and on the way whether any was asked to stop."""
+        mine = [float(self._signal.signum), *values]
+        gathered = [mine]
+        if comm.get_world_size() > 1:
+            tensor = torch.tensor(mine, dtype=torch.float64, device=self._parameters[0].device)
+            rows = [torch.empty_like(tensor) for _ in range(comm.get_world_size())]
+            torch.distributed.all_gather(rows, tensor)
+            gathered = torch.stack(rows).tolist()
+        self.stop_signum = int(max(row[0] for row in gathered))
+        return [row[1:] for row in gathered]
 
     def _write_metrics(self, losses: dict[str, float], data_time: float) -> None:
-        """Losses averaged over ranks and the slowest rank's waiting time, under Detectron2's names."""
-        gathered = comm.gather((losses, data_time))
-        if comm.is_main_process():
-            mean = {k: sum(rank[k] for rank, _ in gathered) / len(gathered) for k in losses}
-            self.storage.put_scalar("data_time", max(waited for _, waited in gathered))
-            self.storage.put_scalar("total_loss", sum(mean.values()))
-            if len(mean) > 1:
-                self.storage.put_scalars(**mean)
-
-    def _check_losses(self, losses: dict[str, float], batch: list[dict]) -> None:
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"iteration {self.iter}: {bad[0]} is {losses[bad[0]]} ({_file_names(batch)}); "
-                "no parameter was changed"
-            )
+        """Losses averaged over processes and the longest wait for data, under Detectron2's names."""
+        rows = self._gather([data_time, *losses.values()])
+        if not comm.is_main_process():
+            return
+        means = [sum(column) / len(rows) for column in zip(*rows, strict=True)][1:]
+        self.storage.put_scalar("data_time", max(row[0] for row in rows))
+        self.storage.put_scalar("total_loss", sum(means))
+        if len(losses) > 1:
+            self.storage.put_scalars(**dict(zip(losses, means, strict=True)))
 
 
-def _file_names(batch: list[dict]) -> str:
-    return "images " + ", ".join(str(item.get("file_name", "?")) for item in batch)
+def _split(batch: list[dict], parts: int) -> list[list[dict]]:
+    size = len(batch) // parts
+    return [batch[start : start + size] for start in range(0, size * parts, size)]

@@ -2,10 +2,9 @@
 
 import inspect
 import logging
-import os
+import math
 from collections.abc import Callable
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.engine import default_writers, hooks
@@ -15,64 +14,23 @@ from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
+from torch.optim import Optimizer
 
-from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
-from smca.config import num_classes_of
-from smca.data.detection_dataset import check_classes, check_evaluated_classes
-from smca.data.loader import check_batch_size
+from smca.checkpoint import model_info_from_lazy
 from smca.evaluation import EvaluationHook
 
+from .checkpoints import CheckpointHook, RunCheckpointer
+from .ema import WeightAverage
+from .inputs import initialize, resolve_device
+from .precision import MixedPrecision
 from .run_directory import has_checkpoint
 from .schedule import iteration_of_epoch
 from .trainer import Trainer
 
 logger = logging.getLogger("smca.engine")
 
-
-def resolve_device(device: str) -> str:
-    """ "auto" is "cuda" where there is one, else "cpu"; anything else is taken as it is.
-
-    Raises:
-        ValueError: if CUDA is asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"train.device={device}, but PyTorch sees no CUDA device; use train.device=cpu"
-        )
-    return device
-
-
-def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> None:
-    """Look at everything a run will read, before anything is written.
-
-    Args:
-        cfg: the experiment.
-        training: whether it is to be trained, or evaluated only.
-        resume: whether the last checkpoint of ``train.output_dir``, if any, takes the place of the initial weights.
-
-    Raises:
-        ValueError: one sentence that names the field or file and what to do.
-    """
-    resolve_device(cfg.train.device)
-    if training:
-        check_batch_size(cfg.dataloader.train.total_batch_size)
-    for split in ("train", "test") if training else ("test",):
-        node = cfg.dataloader[split].dataset
-        dataset = instantiate(node)
-        num_classes = num_classes_of(cfg.model)
-        if num_classes is not None:
-            check_classes(dataset, num_classes, str(node.names))
-            if split == "test":
-                check_evaluated_classes(node.names, num_classes)
-    source = cfg.train.init_checkpoint
-    if source and "://" not in source and not os.path.isfile(source):
-        raise ValueError(f"train.init_checkpoint: there is no file {source}")
-    if resume and has_checkpoint(cfg.train.output_dir):
-        return
-    # On a model that is thrown away: weights that don't fit show before anything is written.
-    _initialize(cfg, instantiate(cfg.model), training=training, report=False)
+# float16 has to find its loss scale first, which costs a few steps.
+FLOAT16_SKIPS = 16
 
 
 def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
@@ -97,7 +55,7 @@ def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
     if resume and has_checkpoint(cfg.train.output_dir):
         DetectionCheckpointer(model, cfg.train.output_dir).resume_or_load("", resume=True)
     else:
-        _initialize(cfg, model, training=False)
+        initialize(cfg, model, training=False)
     return evaluate(cfg, model)
 
 
@@ -114,56 +72,91 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     Raises:
         ValueError: if weights do not fit, or are needed and not given.
     """
-    resuming = resume and has_checkpoint(cfg.train.output_dir)
+    settings = cfg.train
+    resuming = resume and has_checkpoint(settings.output_dir)
     if resume and not resuming:
         logger.warning(
             "--resume: %s holds no checkpoint, so training starts at iteration 0.",
-            cfg.train.output_dir,
+            settings.output_dir,
         )
     model = build_model(cfg)
     if not resuming:
-        _initialize(cfg, model, training=True)
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
+        initialize(cfg, model, training=True)
+    optimizer = _build_optimizer(cfg, model)
     loader = instantiate(cfg.dataloader.train)
     per_epoch = loader.iterations_per_epoch
-    max_iter = cfg.train.max_iter or iteration_of_epoch(cfg.train.epochs, per_epoch)
+    max_iter = settings.max_iter or iteration_of_epoch(settings.epochs, per_epoch)
     _fill_schedule(cfg.lr_multiplier, iterations_per_epoch=per_epoch, max_iter=max_iter)
 
+    average = WeightAverage(model, decay=settings.ema.decay) if settings.ema.enabled else None
     trainer = Trainer(
-        model=create_ddp_model(model, **cfg.train.ddp),
+        model=_distribute(model, settings.ddp),
         loader=loader,
         optimizer=optimizer,
-        clip_grad_norm=cfg.train.clip_grad_norm,
+        clip_grad_norm=settings.clip_grad_norm,
+        accumulate_steps=settings.accumulate_steps,
+        precision=MixedPrecision(
+            device_type=model.device.type,
+            dtype=settings.amp.dtype if settings.amp.enabled else None,
+        ),
+        average=average,
+        skip_nonfinite=_tolerated_skips(settings),
+        seed=settings.seed,
     )
-    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
-    trainer.register_hooks(_build_hooks(cfg, model, checkpointer, per_epoch, max_iter))
-    start = 0
-    if resuming:
-        checkpointer.resume_or_load("", resume=True)
-        start = trainer.iter + 1
+    checkpointer = RunCheckpointer(
+        directory=settings.output_dir,
+        model=model,
+        trainer=trainer,
+        average=average,
+        info=model_info_from_lazy(cfg),
+        max_to_keep=settings.checkpointer.max_to_keep,
+    )
+    trainer.register_hooks(_build_hooks(cfg, model, checkpointer, average, per_epoch, max_iter))
+    start = checkpointer.resume() if resuming else 0
     logger.info(
-        "Training %d iterations of %d images (%.2f epochs of %d images) on %s.",
-        max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images, model.device,
+        "Training %d iterations of %d images (%.2f epochs of %d images) on %d x %s.",
+        max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
+        comm.get_world_size(), model.device.type,
     )  # fmt: skip
     return trainer, start, max_iter
 
 
-def _initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bool = True) -> None:
-    source = cfg.train.init_checkpoint
-    if source:
-        load_initial_weights(model, source, report=report)
-    elif not training:
-        raise ValueError(
-            "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
-            "checkpoint of train.output_dir"
-        )
-    if training and frozen_norm_without_weights(model):
-        raise ValueError(
-            "the backbone's norms are frozen, but no weights are loaded into them, so it could not "
-            "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN and "
-            "model.backbone.freeze_at=0 to train from scratch"
-        )
+def _build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    factor = learning_rate_factor(cfg)
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    if factor != 1:
+        logger.info("Learning rates are multiplied by %.4g for the batch size.", factor)
+    return optimizer
+
+
+def learning_rate_factor(cfg: DictConfig) -> float:
+    """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for.
+
+    Raises:
+        ValueError: for an unknown rule.
+    """
+    rule = cfg.train.lr_scaling.rule
+    ratio = cfg.dataloader.train.total_batch_size / cfg.train.lr_scaling.reference_batch_size
+    rules = {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
+    if rule not in rules:
+        raise ValueError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
+    return rules[rule]
+
+
+def _distribute(model: nn.Module, settings: DictConfig) -> nn.Module:
+    keywords = dict(settings)
+    if model.device.type == "cpu":
+        keywords["device_ids"] = None
+    return create_ddp_model(model, **keywords)
+
+
+def _tolerated_skips(settings: DictConfig) -> int:
+    if settings.skip_nonfinite is not None:
+        return settings.skip_nonfinite
+    return FLOAT16_SKIPS if settings.amp.enabled and settings.amp.dtype == "float16" else 0
 
 
 def _fill_schedule(node: DictConfig, **known: float) -> None:
@@ -182,37 +175,39 @@ def _target(node: DictConfig) -> Callable:
 def _build_hooks(
     cfg: DictConfig,
     model: nn.Module,
-    checkpointer: DetectionCheckpointer,
+    checkpointer: RunCheckpointer,
+    average: WeightAverage | None,
     per_epoch: float,
     max_iter: int,
 ) -> list:
     settings = cfg.train
-    writers = (
-        hooks.PeriodicWriter(default_writers(settings.output_dir, max_iter), settings.log_period)
-        if comm.is_main_process()
-        else None
-    )
-    saving = (
-        hooks.PeriodicCheckpointer(
-            checkpointer,
-            period=_period(settings.checkpointer, per_epoch) or max_iter,
-            max_to_keep=settings.checkpointer.max_to_keep,
+
+    def evaluate_weights() -> dict:
+        results = evaluate(cfg, model)
+        if average is not None:
+            averaged = evaluate(cfg, average.model)
+            results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
+        return results
+
+    metric = settings.evaluation.metric
+    writers = None
+    if comm.is_main_process():
+        writers = hooks.PeriodicWriter(
+            default_writers(settings.output_dir, max_iter), settings.log_period
         )
-        if comm.is_main_process()
-        else None
-    )
     return [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-        saving,
+        CheckpointHook(checkpointer, _period(settings.checkpointer, per_epoch)),
         EvaluationHook(
             period=_period(settings.evaluation, per_epoch),
-            evaluate=lambda: evaluate(cfg, model),
+            evaluate=evaluate_weights,
             iters_per_epoch=per_epoch,
             output_dir=settings.output_dir,
-            checkpointer=checkpointer,
-            metric=settings.evaluation.metric,
+            save_best=checkpointer.save_best,
+            metric=metric or ("bbox/AP" if average is None else "bbox_ema/AP"),
         ),
+        *(instantiate(hook) for hook in settings.hooks),
         writers,
     ]
 

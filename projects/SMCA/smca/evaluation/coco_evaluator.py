@@ -10,12 +10,14 @@ import copy
 import io
 import itertools
 import json
+import logging
 import os
 import time
 from collections import OrderedDict
 
 import detectron2.utils.comm as comm
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.file_io import PathManager
@@ -25,13 +27,15 @@ from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
 from .coco_backend import resolve_backend
+from .ground_truth import load_ground_truth
 
 
 class CocoEvaluator(COCOEvaluator):
     """Detectron2's ``COCOEvaluator`` for boxes, with AR, AP per class and a choice of backend.
 
-    The parent reads the annotations and collects the predictions of all ranks; what happens to
-    them then is done here, because releases of Detectron2 differ there. On the main process
+    The parent collects the predictions of all ranks. Reading the annotations, any registered data
+    set's and not only a json's, and what happens to predictions then is done here, because releases
+    of Detectron2 differ there. On the main process
     ``evaluate`` returns
     ``{"bbox": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm",
     "ARl", "AP-<class>", ...}}`` in percent, on other ranks an empty dict. A number without ground
@@ -48,8 +52,8 @@ class CocoEvaluator(COCOEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered data set; one that makes its own files is made now if it has
-                not been.
+            dataset_name: a registered data set, a COCO json or the user's own code; one that makes
+                its own files is made now if it has not been.
             output_dir: where to leave the predictions ("coco_instances_results.json"), if anywhere.
             max_dets_per_image: limit for every number but AR1 and AR10; COCO's is 100. With another
                 limit N, AR100 is called ARN.
@@ -71,22 +75,16 @@ class CocoEvaluator(COCOEvaluator):
                 f"Data set '{dataset_name}' is not registered; register it with "
                 "detectron2.data.datasets.register_coco_instances first."
             )
-        try:
-            _make_available(dataset_name)
-            super().__init__(
-                dataset_name,
-                tasks=("bbox",),
-                output_dir=output_dir,
-                max_dets_per_image=max_dets_per_image,
-                use_fast_impl=False,
-            )
-            _complete_annotations(self._coco_api)
-        except (json.JSONDecodeError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as e:
-            json_file = MetadataCatalog.get(dataset_name).get("json_file")
-            raise ValueError(
-                f"{json_file}, the annotation file of data set '{dataset_name}', is no COCO json "
-                f"({type(e).__name__}: {e}); give it 'images', 'annotations' and 'categories'."
-            ) from e
+        # Not the parent's constructor, which reads the json again, or writes one for other data sets.
+        self._logger = logging.getLogger(__name__)
+        self._distributed = True
+        self._output_dir = output_dir
+        self._cpu_device = torch.device("cpu")
+        self._max_dets_per_image = [1, 10, max_dets_per_image or 100]
+        self._truth = load_ground_truth(dataset_name)
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._coco_api = self._truth.coco
+        self._do_evaluation = self._truth.has_annotations
         self._logger.info(f"COCO evaluation of '{dataset_name}' uses {self._backend}.")
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
@@ -122,18 +120,18 @@ class CocoEvaluator(COCOEvaluator):
         self._logger.info(f"Evaluating {len(detections)} boxes with {self._backend} ...")
         # The implementations print progress and a summary of their own, each in its own words.
         with contextlib.redirect_stdout(io.StringIO()):
-            coco_eval = self._coco_eval_class(
-                self._coco_api, _as_coco(detections, self._coco_api), "bbox"
-            )
+            coco_eval = self._coco_eval_class(self._coco_api, self._as_coco(detections), "bbox")
             coco_eval.params.maxDets = list(self._max_dets_per_image)
             if img_ids is not None:
-                coco_eval.params.imgIds = img_ids
+                coco_eval.params.imgIds = [self._truth.image_numbers[i] for i in img_ids]
             coco_eval.evaluate()
             coco_eval.accumulate()
         self._logger.info(f"Evaluation took {time.perf_counter() - start:.2f} s.")
 
         numbers = _summarize(coco_eval)
-        per_class = _average_precision_per_category(coco_eval, self._category_names())
+        per_class = self._with_absent_classes(
+            _average_precision_per_category(coco_eval, self._category_names())
+        )
         self._log_tables(numbers, per_class)
         numbers.update((f"AP-{name}", value) for name, value in per_class.items())
         self._results["bbox"] = numbers
@@ -144,27 +142,62 @@ class CocoEvaluator(COCOEvaluator):
         if id_map is None:
             return [dict(d) for d in detections]
         dataset_id = {contiguous: original for original, contiguous in id_map.items()}
+        count = max(len(dataset_id), len(self._metadata.get("thing_classes") or ()))
         converted = []
         for d in detections:
-            if d["category_id"] not in dataset_id:
+            if not 0 <= d["category_id"] < count:
                 raise ValueError(
                     f"The model predicted class {d['category_id']}, but data set "
-                    f"'{self._metadata.name}' has {len(dataset_id)} classes (0 to "
-                    f"{len(dataset_id) - 1}); build the model with that number of classes."
+                    f"'{self._metadata.name}' has {count} classes (0 to {count - 1}); build the "
+                    "model with that number of classes."
                 )
-            converted.append({**d, "category_id": dataset_id[d["category_id"]]})
+            # Of a class that was trained on and that this data set has no category for, nothing
+            # can be said.
+            if d["category_id"] in dataset_id:
+                converted.append({**d, "category_id": dataset_id[d["category_id"]]})
         return converted
 
+    def _as_coco(self, detections: list[dict]) -> COCO:
+        """``COCO.loadRes`` for boxes, under the ground truth's numbers; also of an empty list."""
+        truth = self._truth
+        unknown = [d["image_id"] for d in detections if d["image_id"] not in truth.image_numbers]
+        if unknown:
+            raise ValueError(
+                f"There are predictions for image id {unknown[0]}, which the annotations do "
+                "not have; evaluate on the data set that the images came from."
+            )
+        # A model without a map from classes to categories may predict what no category is.
+        usable = [d for d in detections if d["category_id"] in truth.category_numbers]
+        annotations = [
+            {
+                **d,
+                "id": number,
+                "image_id": truth.image_numbers[d["image_id"]],
+                "category_id": truth.category_numbers[d["category_id"]],
+                "area": d["bbox"][2] * d["bbox"][3],
+                "iscrowd": 0,
+            }
+            for number, d in enumerate(usable, start=1)
+        ]
+        coco = COCO()
+        coco.dataset = {**self._coco_api.dataset, "annotations": annotations}
+        coco.createIndex()
+        return coco
+
     def _category_names(self) -> list[str]:
-        """Names of the K categories: the metadata's where it has them, else the file's."""
+        """Names of the K categories: the metadata's where it has them, else the data set's."""
         id_map = self._metadata.get("thing_dataset_id_to_contiguous_id") or {}
         classes = self._metadata.get("thing_classes") or []
         names = []
-        for category_id in sorted(self._coco_api.getCatIds()):
+        for category_id, name in self._truth.category_names.items():
             index = id_map.get(category_id, len(classes))
-            in_file = self._coco_api.cats[category_id].get("name", category_id)
-            names.append(classes[index] if index < len(classes) else str(in_file))
+            names.append(classes[index] if index < len(classes) else name)
         return names
+
+    def _with_absent_classes(self, per_class: dict[str, float]) -> dict[str, float]:
+        """Classes of the model without a category in this data set are listed, too."""
+        classes = self._metadata.get("thing_classes") or ()
+        return per_class | {name: float("nan") for name in classes if name not in per_class}
 
     def _log_tables(self, numbers: dict[str, float], per_class: dict[str, float]) -> None:
         precisions = {k: v for k, v in numbers.items() if k.startswith("AP")}
@@ -185,48 +218,6 @@ class CocoEvaluator(COCOEvaluator):
                 numalign="left",
             )
             self._logger.info("Per-category bbox AP: \n" + table)
-
-
-def _make_available(dataset_name: str) -> None:
-    """Load the data set if its file or its category ids are not there before that."""
-    metadata = MetadataCatalog.get(dataset_name)
-    json_file = metadata.get("json_file")
-    if (
-        json_file is None
-        or not os.path.exists(json_file)
-        or metadata.get("thing_dataset_id_to_contiguous_id") is None
-    ):
-        DatasetCatalog.get(dataset_name)
-
-
-def _complete_annotations(coco: COCO) -> None:
-    """Fill in what pycocotools insists on and Detectron2's own loader does not."""
-    for annotation in coco.dataset.get("annotations", ()):
-        annotation.setdefault("iscrowd", 0)
-        if "area" not in annotation:
-            _, _, width, height = annotation["bbox"]
-            annotation["area"] = width * height
-
-
-def _as_coco(detections: list[dict], ground_truth: COCO) -> COCO:
-    """``COCO.loadRes`` for boxes, but it also takes an empty list. Changes ``detections``."""
-    unknown = {d["image_id"] for d in detections} - set(ground_truth.imgs)
-    if unknown:
-        raise ValueError(
-            f"There are predictions for image id {min(unknown)}, which the annotation file does "
-            "not have; evaluate on the data set that the images came from."
-        )
-    for number, detection in enumerate(detections, start=1):
-        _, _, width, height = detection["bbox"]
-        detection.update(id=number, area=width * height, iscrowd=0)
-    coco = COCO()
-    coco.dataset = {
-        "images": ground_truth.dataset["images"],
-        "categories": ground_truth.dataset["categories"],
-        "annotations": detections,
-    }
-    coco.createIndex()
-    return coco
 
 
 def _mean_percent(values: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """The training hook that evaluates, keeps the best model and redraws the convergence plot."""
 
-import copy
 import logging
 import math
 import os
@@ -9,7 +8,6 @@ from collections.abc import Callable, Mapping
 import detectron2.utils.comm as comm
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
-from fvcore.common.checkpoint import Checkpointer
 
 from .convergence_plot import CurvePoint, Curves, draw_curves, read_curves
 
@@ -36,7 +34,7 @@ class EvaluationHook(HookBase):
         evaluate: Callable[[], Mapping | None],
         iters_per_epoch: float,
         output_dir: str,
-        checkpointer: Checkpointer | None = None,
+        save_best: Callable[[int, Mapping[str, float]], None] | None = None,
         metric: str = "bbox/AP",
     ) -> None:
         """
@@ -46,7 +44,8 @@ class EvaluationHook(HookBase):
                 it that the model is in training mode afterwards, as ``inference_on_dataset`` does.
             iters_per_epoch: training images / images per step.
             output_dir: where metrics.json is and the plot goes.
-            checkpointer: writes the best model into its ``save_dir``; without one it is not kept.
+            save_best: writes the best model, given the iteration and all numbers; called on the main process.
+                Without it none is kept.
             metric: flat name ("bbox/AP") of the number that says which model is best.
         """
         if period < 0:
@@ -59,7 +58,7 @@ class EvaluationHook(HookBase):
         self._evaluate = evaluate
         self._iters_per_epoch = iters_per_epoch
         self._output_dir = output_dir
-        self._checkpointer = checkpointer
+        self._save_best = save_best
         self._metric = metric
         prefix = metric.rpartition("/")[0]
         group = f"{prefix}/" if prefix else ""
@@ -74,6 +73,13 @@ class EvaluationHook(HookBase):
         return self._best
 
     def before_train(self) -> None:
+        self._take_up_curves()
+        # A training that was stopped between a checkpoint and the evaluation that belongs to it.
+        start = self.trainer.start_iter
+        if 0 < start < self.trainer.max_iter and self._is_due(start) and not self._is_known(start):
+            self._run(start)
+
+    def _take_up_curves(self) -> None:
         start = self.trainer.start_iter
         metrics_file = os.path.join(self._output_dir, "metrics.json")
         if not comm.is_main_process() or not os.path.exists(metrics_file):
@@ -96,18 +102,30 @@ class EvaluationHook(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
+        # A training that is asked to stop has little time left: it evaluates when it goes on.
+        if self._is_due(done) and not getattr(self.trainer, "stop_signum", 0):
+            self._run(done)
+
+    def _is_due(self, done: int) -> bool:
         # The last evaluation is here too, not in after_train, where the iteration is one more: so
         # the writers put it on the line of the last step.
-        if done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0):
-            self._run(done)
+        return done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
+
+    def _is_known(self, done: int) -> bool:
+        """Whether the evaluation after ``done`` iterations was run, by the main process's account."""
+        known = any(p.iteration == done - 1 for p in self._curves[self._metric])
+        return comm.all_gather(known or self._last_done >= done)[0]
 
     def after_train(self) -> None:
         # Only a failed training ends below max_iter. A finished one that is resumed takes no step;
         # it lacks its last evaluation if it was killed during that.
-        if self.trainer.iter >= self.trainer.max_iter > self._last_done:
-            self._run(self.trainer.max_iter)
+        last = self.trainer.max_iter
+        if self.trainer.iter >= last and not self._is_known(last):
+            self._run(last)
 
     def _run(self, done: int) -> None:
+        # Outside a step the storage is one iteration ahead.
+        self.trainer.storage.iter = done - 1
         results = self._evaluate()
         self._last_done = done
         if results:
@@ -133,30 +151,14 @@ class EvaluationHook(HookBase):
             )
         elif math.isfinite(value) and (self._best is None or value > self._best.value):
             self._best = CurvePoint(done - 1, epoch, value)
-            self._save_best()
+            if self._save_best is not None:
+                self._save_best(done - 1, scalars)
         if self._best is not None:
             logger.info(
                 f"best {self._metric} {self._best.value:.1f} at iteration {self._best.iteration} "
                 f"(epoch {self._best.epoch:.1f})"
             )
         self._draw()
-
-    def _save_best(self) -> None:
-        if self._checkpointer is None:
-            return
-        # A copy, because saving through the original would name this file as the one to resume
-        # from, and would add the optimizer, which makes it three times as large.
-        checkpointer = copy.copy(self._checkpointer)
-        checkpointer.checkpointables = {}
-        checkpointer.tag_last_checkpoint = lambda basename: None
-        checkpointer.save(
-            "model_best.tmp",
-            iteration=self._best.iteration,
-            **{self._metric: self._best.value},
-        )
-        partial = os.path.join(checkpointer.save_dir, "model_best.tmp.pth")
-        if os.path.exists(partial):
-            os.replace(partial, os.path.join(checkpointer.save_dir, "model_best.pth"))
 
     def _draw(self) -> None:
         if not comm.is_main_process() or not any(self._curves.values()):

@@ -11,12 +11,15 @@ from .feed_forward import FeedForward
 from .gaussian_prior import gaussian_log_prior
 from .mlp import MLP
 from .position_encoding import sine_position_encoding
+from .precision import at_least_float32, full_precision
 
 __all__ = [
     "MLP",
     "CoAttention",
     "FeedForward",
     "MultiheadAttention",
+    "at_least_float32",
+    "full_precision",
     "gaussian_log_prior",
     "sine_position_encoding",
 ]

@@ -54,8 +54,10 @@ class MultiheadAttention(nn.Module):
         Returns:
             (B, H, Q, D).
         """
-        if bias is not None and bias.is_floating_point():
-            bias = bias.to(query.dtype)
+        if bias is not None and bias.is_floating_point() and bias.dtype != query.dtype:
+            # The largest logit of every query becomes 0, so that half precision neither overflows nor rounds
+            # where the weights are; a softmax does not see the shift.
+            bias = (bias - bias.amax(-1, keepdim=True).detach()).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 

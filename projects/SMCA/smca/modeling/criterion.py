@@ -34,9 +34,11 @@ class SetCriterion:
             "loss_giou": giou_weight,
         }
 
-    def __call__(self, outputs: dict[str, Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    def __call__(
+        self, outputs: dict[str, Tensor], targets: list[Target], num_boxes: float | None = None
+    ) -> dict[str, Tensor]:
         """Weighted losses by name, ready to be summed; arguments as in :meth:`losses`."""
-        per_layer = self.losses(outputs, targets)
+        per_layer = self.losses(outputs, targets, num_boxes)
         num_layers = outputs["pred_logits"].shape[0]
         named = {}
         for name, values in per_layer.items():
@@ -45,19 +47,23 @@ class SetCriterion:
                 named[name + suffix] = self.weights[name] * value
         return named
 
-    def losses(self, outputs: dict[str, Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    def losses(
+        self, outputs: dict[str, Tensor], targets: list[Target], num_boxes: float | None = None
+    ) -> dict[str, Tensor]:
         """
         Args:
             outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4), see the heads.
             targets: B targets.
+            num_boxes: what boxes are averaged over; None is the number of objects of the batch, averaged over ranks
+                and at least 1.
 
         Returns:
-            "loss_ce", "loss_bbox" and "loss_giou", each (L,), before weighting. Boxes are averaged over the objects
-            of the batch, a number that is itself averaged over ranks and at least 1.
+            "loss_ce", "loss_bbox" and "loss_giou", each (L,), before weighting.
         """
         logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
         matches = self.matcher(logits, boxes, targets)
-        num_boxes = _average_box_count(targets, logits)
+        if num_boxes is None:
+            num_boxes = _average_box_count(targets, logits)
         starts = torch.tensor([0] + [len(t.labels) for t in targets[:-1]]).cumsum(0)
         position = starts.to(logits.device)[matches.image] + matches.target
         labels = torch.cat([t.labels for t in targets])[position]

@@ -2,8 +2,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from smca.layers import CoAttention, FeedForward, MultiheadAttention
+from smca.layers import (
+    CoAttention,
+    FeedForward,
+    MultiheadAttention,
+    at_least_float32,
+    full_precision,
+)
 
 from .feature_level import FeatureLevel
 from .modulation import SpatialModulation, SpatialPrior
@@ -98,6 +105,7 @@ class Decoder(nn.Module):
         num_levels: int = 1,
         share_key_value: bool = True,
         modulation: SpatialModulation | None = None,
+        activation_checkpointing: bool = False,
     ):
         """
         Args:
@@ -107,6 +115,7 @@ class Decoder(nn.Module):
             num_levels: S.
             share_key_value: see :class:`smca.layers.CoAttention`.
             modulation: predicts the spatial priors; None is DETR's plain co-attention.
+            activation_checkpointing: as in :class:`Encoder`.
 
         Raises:
             ValueError: if the modulation was built for another number of layers, heads or levels.
@@ -129,6 +138,7 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.modulation = modulation
+        self.activation_checkpointing = activation_checkpointing
 
     def forward(self, levels: list[FeatureLevel], image_sizes: Tensor) -> DecoderOutput:
         """
@@ -143,13 +153,18 @@ class Decoder(nn.Module):
             prior = None
             if self.modulation is not None:
                 center_logits = priors[0].center_logits if priors else None
-                prior = self.modulation(
-                    index, target + query_position, center_logits, levels, image_sizes
-                )
+                with full_precision(target):
+                    located = at_least_float32(target + query_position)
+                    prior = self.modulation(index, located, center_logits, levels, image_sizes)
                 priors.append(prior)
-            target = layer(target, query_position, levels, prior)
+            target = self._run(layer, target, query_position, levels, prior)
             hidden.append(self.norm(target))
         return DecoderOutput(hidden=torch.stack(hidden), priors=priors)
+
+    def _run(self, layer: DecoderLayer, *inputs: object) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
 
 def _check_modulation(

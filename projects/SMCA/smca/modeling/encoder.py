@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from smca.layers import FeedForward, MultiheadAttention
 
@@ -108,18 +109,21 @@ class Encoder(nn.Module):
         num_levels: int = 1,
         share_attention: bool = True,
         share_ffn: bool = True,
+        activation_checkpointing: bool = False,
     ):
         """
         Args:
             blocks: the paper's notation, such as "2Intra-Multi-2Intra", or the kind of each block in a list. With
                 one level the two kinds are the same.
             others: as in :class:`EncoderBlock`.
+            activation_checkpointing: compute activations again in the backward pass instead of keeping them.
 
         Raises:
             ValueError: for a kind of block that does not exist.
         """
         super().__init__()
         self.num_levels = num_levels
+        self.activation_checkpointing = activation_checkpointing
         self.blocks = nn.ModuleList(
             EncoderBlock(
                 kind=kind,
@@ -137,7 +141,10 @@ class Encoder(nn.Module):
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
         """Levels in, the same levels with encoded tokens out."""
         for block in self.blocks:
-            levels = block(levels)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                levels = checkpoint(block, levels, use_reentrant=False)
+            else:
+                levels = block(levels)
         return levels
 
 

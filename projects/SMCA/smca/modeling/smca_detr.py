@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca.config import model_parts_from_cfg
+from smca.layers import at_least_float32, full_precision
 
 from .criterion import SetCriterion
 from .decoder import Decoder, DecoderOutput
@@ -78,22 +79,27 @@ class SMCA(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict], num_boxes: float | None = None
+    ) -> dict[str, Tensor] | list[dict]:
         """
         Args:
             batched_inputs: Detectron2's format. "image": (3, height, width) tensor, 0..255, in ``input_format``;
                 "instances" with ``gt_boxes`` and ``gt_classes`` in training; "height" and "width" of the wanted
                 output in inference (default: the image's own).
+            num_boxes: in training, what the losses are averaged over, where the batch is part of a larger one; None
+                counts the batch's own objects and averages over processes.
 
         Returns:
             In training weighted losses by name, in inference [{"instances": Instances}] in the wanted output size.
         """
         images = self.preprocess_images(batched_inputs)
         decoded = self.decode(images)
-        if self.training:
-            outputs = self.heads(decoded.hidden, decoded.center_logits)
-            return self.criterion(outputs, self.prepare_targets(batched_inputs))
-        outputs = self.heads(decoded.hidden[-1:], decoded.center_logits)
+        with full_precision(decoded.hidden):
+            if self.training:
+                outputs = self.heads(at_least_float32(decoded.hidden), decoded.center_logits)
+                return self.criterion(outputs, self.prepare_targets(batched_inputs), num_boxes)
+            outputs = self.heads(at_least_float32(decoded.hidden[-1:]), decoded.center_logits)
         results = self.postprocessor(
             outputs["pred_logits"][0], outputs["pred_boxes"][0], images.image_sizes
         )
@@ -110,7 +116,12 @@ class SMCA(nn.Module):
             image.
         """
         decoded = self.decode(self.preprocess_images(batched_inputs))
-        return self.heads(decoded.hidden, decoded.center_logits)
+        with full_precision(decoded.hidden):
+            return self.heads(at_least_float32(decoded.hidden), decoded.center_logits)
+
+    def count_boxes(self, batched_inputs: list[dict]) -> int:
+        """Objects that the losses of a batch are averaged over."""
+        return sum(len(item["instances"]) for item in batched_inputs)
 
     def preprocess_images(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise, then pad at the right and bottom to the largest height and width of the batch."""
