@@ -15,4 +15,13 @@ from .version import __version__
 
 register_digits()
 
-__all__ = ["__version__", "add_smca_config", "modeling"]
+__all__ = ["Predictor", "__version__", "add_smca_config", "modeling"]
+
+
+def __getattr__(name: str):
+    # Prediction brings PIL, the model zoo and checkpoints along, which training and registration do without.
+    if name == "Predictor":
+        from .inference import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

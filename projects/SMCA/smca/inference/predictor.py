@@ -1,0 +1,280 @@
+"""Detections of images of any sizes, batched where their resized shapes are equal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from torch import Tensor, nn
+
+from smca.checkpoint import ModelInfo
+
+from .device import autocast_dtype, find_device
+from .fold_norms import fold_norms
+from .image_file import MAX_PIXELS, image_to_bgr, read_image
+from .trained_model import limit_detections, load_checkpoint, load_config
+
+ImageLike = np.ndarray | Image.Image | str | os.PathLike
+"""(height, width, 3) BGR uint8, a PIL image of any mode, or a path."""
+
+_CPU_BATCH_PIXELS = 1 << 18
+"""Of a batch's resized images on a CPU; larger batches were slower there than single images."""
+
+_BATCHES_AHEAD = 4
+_PIXELS_AHEAD = 50_000_000
+"""Of images in their own size that wait for others of their resized shape; a caller may keep them meanwhile."""
+
+
+@dataclasses.dataclass
+class _Pending:
+    """An image that waits for its batch.
+
+    Attributes:
+        pixels: (3, height', width') uint8, resized, in the model's channel order.
+        size: (height, width) of the image itself.
+        result: None until its batch has run.
+    """
+
+    pixels: Tensor
+    size: tuple[int, int]
+    result: Instances | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.pixels.shape)
+
+
+class Predictor:
+    """A trained detector, as Detectron2's ``DefaultPredictor`` but for one image or many.
+
+    Only images whose resized shapes are equal share a batch, so none is padded, and results are those of single images.
+
+    Attributes:
+        model: the detector, in evaluation mode.
+        class_names: of classes 0 .. K-1; empty if they are not known.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        class_names: Sequence[str] = (),
+        min_size: int = 800,
+        max_size: int = 1333,
+        input_format: str | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        threshold: float = 0.0,
+        batch_size: int = 8,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        """
+        Args:
+            model: takes Detectron2's ``batched_inputs``; it is moved to the device and set to evaluation.
+            class_names: of classes 0 .. K-1.
+            min_size, max_size: pixels that the short side is resized to, unless the long side would exceed the second.
+            input_format: channel order that the model takes, "RGB" or "BGR"; by default the model's own.
+            device: "auto" is "cuda" where there is one, else "cpu".
+            precision: "float32", or "bfloat16" or "float16" (on a GPU only) by autocast.
+            threshold: lowest score of a detection.
+            batch_size: most images at a time; on a CPU large images come in smaller batches, which are faster there.
+            max_pixels: image files that claim more are refused.
+
+        Raises:
+            ValueError: if an argument is out of its range, or the device is not there.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, it must be at least 1")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}, it must be between 0 and 1")
+        self.device = find_device(device)
+        self._autocast_dtype = autocast_dtype(precision, self.device)
+        self.input_format = input_format or getattr(model, "input_format", None) or "BGR"
+        if self.input_format not in ("RGB", "BGR"):
+            raise ValueError(f"input_format is {self.input_format!r}, it must be RGB or BGR")
+        self.model = model.eval().to(self.device)
+        self.class_names = list(class_names)
+        self.min_size, self.max_size = min_size, max_size
+        self.threshold = threshold
+        self.batch_size = batch_size
+        self.max_pixels = max_pixels
+
+    @classmethod
+    def from_checkpoint(
+        cls, source: str | os.PathLike, *, max_detections: int | None = None, **options
+    ) -> Predictor:
+        """A published checkpoint, or any other that describes its model.
+
+        Args:
+            source: a file, or "smca://" and a published name.
+            max_detections: most detections per image, by default the config's.
+            options: ``device``, ``precision``, ``threshold``, ``batch_size`` and others of the constructor.
+
+        Raises:
+            ValueError: one sentence, if the file cannot be read, or does not describe its model.
+        """
+        return cls._from_loaded(*load_checkpoint(os.fspath(source)), max_detections, options)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | os.PathLike,
+        weights: str | os.PathLike,
+        *,
+        max_detections: int | None = None,
+        **options,
+    ) -> Predictor:
+        """A checkpoint of the model of a config.
+
+        Args:
+            config: name in the model zoo, or a LazyConfig's .py file.
+            weights: as ``source`` of :meth:`from_checkpoint`; it need not describe its model, and released DETR and
+                SMCA checkpoints will do.
+            max_detections, options: as for :meth:`from_checkpoint`.
+
+        Raises:
+            ValueError: one sentence, if one of the two cannot be read, or the weights are not the model's.
+        """
+        loaded = load_config(os.fspath(config), os.fspath(weights))
+        return cls._from_loaded(*loaded, max_detections, options)
+
+    @classmethod
+    def _from_loaded(
+        cls, model: nn.Module, info: ModelInfo, max_detections: int | None, options: dict
+    ) -> Predictor:
+        if max_detections is not None:
+            limit_detections(model, max_detections)
+        fold_norms(model)
+        # The model computes in this layout; weights that are in it need no conversion per image.
+        model.to(memory_format=torch.channels_last)
+        settings = {
+            "class_names": info.class_names,
+            "min_size": info.min_size_test,
+            "max_size": info.max_size_test,
+        }
+        return cls(model=model, **{**settings, **options})
+
+    def __call__(self, images: ImageLike | Iterable[ImageLike]) -> Instances | list[Instances]:
+        """
+        Args:
+            images: one image or any number of them.
+
+        Returns:
+            Per image, on the CPU, ``pred_boxes`` (xyxy in pixels of the image itself), ``scores`` and ``pred_classes``,
+            best score first; a list for anything but one image.
+
+        Raises:
+            ValueError: if an image cannot be read or is of another form.
+        """
+        if isinstance(images, ImageLike):
+            return next(self.stream([images]))
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
+        """Detections of each image, in order, while the images still come.
+
+        Few images are held at a time: as many as make four batches, or 50 million pixels.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        waiting: deque[_Pending] = deque()
+        groups: dict[tuple[int, ...], list[_Pending]] = {}
+        for number, image in enumerate(images):
+            pending = self._prepare(image, number)
+            waiting.append(pending)
+            group = groups.setdefault(pending.shape, [])
+            group.append(pending)
+            if len(group) == self._batch_size_of(pending):
+                self._run(groups.pop(pending.shape))
+            while waiting and (waiting[0].result is not None or self._is_enough(waiting)):
+                yield self._next_result(waiting, groups)
+        while waiting:
+            yield self._next_result(waiting, groups)
+
+    def _batch_size_of(self, pending: _Pending) -> int:
+        if self.device.type != "cpu":
+            return self.batch_size
+        _, height, width = pending.shape
+        return max(1, min(self.batch_size, _CPU_BATCH_PIXELS // (height * width)))
+
+    def _is_enough(self, waiting: Sequence[_Pending]) -> bool:
+        pixels = sum(height * width for height, width in (pending.size for pending in waiting))
+        return len(waiting) >= _BATCHES_AHEAD * self.batch_size or pixels >= _PIXELS_AHEAD
+
+    def _next_result(
+        self, waiting: deque[_Pending], groups: dict[tuple[int, ...], list[_Pending]]
+    ) -> Instances:
+        first = waiting.popleft()
+        if first.result is None:
+            self._run(groups.pop(first.shape))
+        return first.result
+
+    def _prepare(self, image: ImageLike, number: int) -> _Pending:
+        if isinstance(image, str | os.PathLike):
+            image = read_image(image, max_pixels=self.max_pixels)
+        elif isinstance(image, Image.Image):
+            try:
+                image = image_to_bgr(image)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"image {number}: {error}") from error
+        elif not isinstance(image, np.ndarray):
+            raise ValueError(
+                f"image {number} is a {type(image).__name__}; it must be a numpy array, a PIL image or a path"
+            )
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(
+                f"image {number} is an array of {image.dtype} {image.shape}; it must be uint8 "
+                "(height, width, 3), BGR"
+            )
+        height, width = image.shape[:2]
+        if self.input_format == "RGB":
+            image = image[:, :, ::-1]
+        resized = self._resize(image)
+        pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return _Pending(pixels, (height, width))
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        """As Detectron2's ``ResizeShortestEdge``, whose own transform draws a random number for the size."""
+        height, width = image.shape[:2]
+        new_height, new_width = T.ResizeShortestEdge.get_output_shape(
+            height, width, self.min_size, self.max_size
+        )
+        # Of a very thin image nothing would be left.
+        new_height, new_width = max(1, new_height), max(1, new_width)
+        return T.ResizeTransform(height, width, new_height, new_width).apply_image(image)
+
+    @torch.no_grad()
+    def _run(self, batch: Sequence[_Pending]) -> None:
+        inputs = [
+            {"image": pending.pixels, "height": pending.size[0], "width": pending.size[1]}
+            for pending in batch
+        ]
+        with self._autocast():
+            outputs = self.model(inputs)
+        for pending, output in zip(batch, outputs, strict=True):
+            pending.result = self._finish(output["instances"])
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self._autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self._autocast_dtype)
+
+    def _finish(self, found: Instances) -> Instances:
+        found = found.to("cpu")
+        result = Instances(
+            found.image_size,
+            pred_boxes=Boxes(found.pred_boxes.tensor.float()),
+            scores=found.scores.float(),
+            pred_classes=found.pred_classes,
+        )
+        return result[result.scores >= self.threshold] if self.threshold > 0 else result

@@ -1,0 +1,123 @@
+"""From a checkpoint, or a config and a checkpoint, to a model with all of its weights."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from detectron2.data import MetadataCatalog
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from smca import model_zoo
+from smca.checkpoint import (
+    ModelInfo,
+    build_model_from_info,
+    convert_released,
+    model_info_from_lazy,
+    read_model_file,
+)
+from smca.config import DETECTION_LIMITS
+
+# Left in or out of a checkpoint without effect on predictions.
+_COUNTERS = "num_batches_tracked"
+_LISTED = 5
+
+
+def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
+    """A model from a checkpoint that describes it; of a training the moving averages, if it kept them.
+
+    Args:
+        source: a file, or "smca://" and a published name.
+
+    Returns:
+        The model on the CPU in evaluation mode, and its description.
+
+    Raises:
+        ValueError: if the file cannot be read, does not describe its model, or lacks some of its weights.
+    """
+    file = read_model_file(model_zoo.resolve_weights(source))
+    if file.info is None:
+        raise ValueError(
+            f"checkpoint {source} does not say which model it is of; give its config, too (--config-file)"
+        )
+    return _build(file.info, file.best_state_dict, source), file.info
+
+
+def load_config(config: str, weights: str) -> tuple[nn.Module, ModelInfo]:
+    """As :func:`load_checkpoint`, of the model that a config describes.
+
+    Args:
+        config: name in the model zoo, or a LazyConfig's .py file.
+        weights: as for :func:`load_checkpoint`; released DETR and SMCA checkpoints will do.
+    """
+    # The engine is of no use to a checkpoint that describes itself.
+    from smca.engine import load_config_file
+
+    is_file = config.endswith(".py")
+    lazy = load_config_file(config) if is_file else model_zoo.get_config(config)
+    info = model_info_from_lazy(lazy, config_name=config, class_names=_class_names(lazy))
+    file = read_model_file(model_zoo.resolve_weights(weights))
+    if file.info is not None and file.info.class_names:
+        info = dataclasses.replace(info, class_names=file.info.class_names)
+    return _build(info, file.best_state_dict, weights), info
+
+
+def limit_detections(model: nn.Module, limit: int) -> None:
+    """Set the limit of detections per image, of ours and of Detectron2's R-CNN.
+
+    Raises:
+        ValueError: if the model has no such limit, or the new one is below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"max_detections is {limit}, it must be at least 1")
+    for path in DETECTION_LIMITS:
+        *parents, key = path.split(".")
+        owner = model
+        for parent in parents:
+            owner = getattr(owner, parent, None)
+        if hasattr(owner, key):
+            setattr(owner, key, limit)
+            return
+    raise ValueError(f"max_detections: a {type(model).__name__} has no limit of detections")
+
+
+def _class_names(lazy: DictConfig) -> list[str]:
+    """Of the data set that the config tests on, as far as they are known without loading it."""
+    names = OmegaConf.select(lazy, "dataloader.test.dataset.names")
+    if not names:
+        return []
+    name = names if isinstance(names, str) else names[0]
+    return list(MetadataCatalog.get(name).get("thing_classes") or [])
+
+
+def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Module:
+    try:
+        model = build_model_from_info(info)
+        if any(name.startswith("transformer.") for name in state):
+            no_object = info.model.get("heads", {}).get("no_object_class")
+            state = convert_released(state, model.num_classes, no_object_class=no_object)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {source}: {error}") from error
+    _load_all(model, state, source)
+    return model
+
+
+def _load_all(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Unlike in fine-tuning nothing may be left as constructed: it would predict noise."""
+    own = model.state_dict()
+    problems = {
+        "missing": [n for n in own if n not in state and not n.endswith(_COUNTERS)],
+        "unknown": [n for n in state if n not in own and not n.endswith(_COUNTERS)],
+        "of another shape": [n for n in own if n in state and own[n].shape != state[n].shape],
+    }
+    if any(problems.values()):
+        found = [
+            f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names
+        ]
+        raise ValueError(
+            f"checkpoint {source}: its tensors are not those of this model: {', '.join(found)}"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

@@ -1,0 +1,235 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from PIL import Image
+from torch import nn
+
+import smca
+from helpers.builders import small_model
+from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint, zoo_checkpoint
+from helpers.odd_images import picture, turned
+from smca import model_zoo
+from smca.inference import Predictor
+
+SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]
+MODELS = ["smca_single_scale", "smca", "detr"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pth")
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint):
+    return Predictor.from_checkpoint(checkpoint, device="cpu")
+
+
+class Watched(nn.Module):
+    """A detector that remembers the shapes of its batches."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.shapes = model, []
+
+    def forward(self, batched_inputs):
+        self.shapes.append([tuple(item["image"].shape) for item in batched_inputs])
+        return self.model(batched_inputs)
+
+
+def draw(size, seed=0):
+    return np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
+
+
+def assert_same(a, b, tolerance=1e-4):
+    assert a.image_size == b.image_size
+    assert torch.equal(a.pred_classes, b.pred_classes)
+    torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=tolerance)
+    torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_32_images_of_mixed_sizes_equal_one_at_a_time(tmp_path, name):
+    predictor = Predictor.from_checkpoint(tiny_checkpoint(tmp_path / "a.pth", name), device="cpu")
+    sizes = itertools.islice(itertools.cycle(SIZES), 32)
+    images = [draw(size, seed) for seed, size in enumerate(sizes)]
+    together = predictor(images)
+    assert len(together) == 32
+    for image, found in zip(images, together, strict=True):
+        assert_same(found, predictor(image))
+        assert found.image_size == image.shape[:2]
+    assert not torch.equal(together[0].scores, together[4].scores)
+
+
+@pytest.mark.parametrize("name", ["digits/smca_single_scale", "digits/smca", "digits/faster_rcnn"])
+def test_it_equals_detectron2s_predictor(tmp_path, name):
+    path = zoo_checkpoint(tmp_path / "a.pth", name)
+    cfg = model_zoo.get_cfg(name, str(path))
+    cfg.MODEL.DEVICE = "cpu"
+    theirs = DefaultPredictor(cfg)
+    ours = Predictor.from_checkpoint(path, device="cpu")
+    for size in ((128, 128), (100, 128), (33, 33), (60, 200), (301, 77)):
+        image = draw(size)
+        found = ours(image)
+        assert_same(found, theirs(image)["instances"])
+    assert len(found) == 100 or "rcnn" in name
+
+
+def test_batches_are_of_one_shape_and_bounded():
+    watched = Watched(small_model("smca_single_scale"))
+    watched.input_format = "RGB"
+    predictor = Predictor(model=watched, min_size=64, max_size=96, batch_size=3, device="cpu")
+    predictor([draw(size) for size in [SIZES[0], SIZES[2]] * 4])
+    assert all(len(set(batch)) == 1 for batch in watched.shapes)
+    assert sorted(len(batch) for batch in watched.shapes) == [1, 1, 3, 3]
+
+
+def test_large_images_come_one_by_one_on_a_cpu():
+    watched = Watched(small_model("smca_single_scale"))
+    Predictor(model=watched, min_size=512, device="cpu")([draw((64, 64))] * 2)
+    assert [len(batch) for batch in watched.shapes] == [1, 1]
+
+
+def test_a_stream_is_lazy_and_in_order(checkpoint):
+    predictor = Predictor.from_checkpoint(checkpoint, batch_size=2, device="cpu")
+    taken = []
+
+    def images():
+        for number in itertools.count():
+            taken.append(number)
+            # The height tells which image a result is of, and no two shapes are equal for long.
+            yield draw((40 + number, 64))
+
+    stream = predictor.stream(images())
+    heights = [next(stream).image_size[0] for _ in range(20)]
+    assert heights == list(range(40, 60))
+    assert len(taken) <= 20 + 8
+
+
+def test_large_images_are_not_hoarded(checkpoint):
+    predictor = Predictor.from_checkpoint(checkpoint, device="cpu")
+    taken = []
+
+    def images():
+        for number in range(12):
+            taken.append(number)
+            # 20 million pixels without their memory, and of different shapes.
+            yield np.broadcast_to(np.uint8(number), (2000 + 300 * number, 10000, 3))
+
+    next(predictor.stream(images()))
+    assert len(taken) <= 3
+
+
+def test_arrays_files_and_pil_images_are_one(predictor, tmp_path):
+    shown = picture()
+    path = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(turned(shown, 6)).save(path, exif=exif)
+    expected = predictor(np.ascontiguousarray(shown[..., ::-1]))
+    assert len(expected) > 5
+    for image in (shown[..., ::-1], path, str(path), Image.open(path), Image.fromarray(shown)):
+        assert_same(predictor(image), expected, 0)
+    assert_same(*predictor(iter([path, shown[..., ::-1]])))
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [(1, 1), (10, 20000), (20000, 10), (1, 5000)])
+def test_extreme_shapes(tmp_path, name, size):
+    path = tiny_checkpoint(tmp_path / "a.pth", name, min_size_test=800, max_size_test=1333)
+    found = Predictor.from_checkpoint(path, device="cpu")(draw(size))
+    assert found.image_size == size
+    boxes = found.pred_boxes.tensor
+    assert torch.isfinite(boxes).all()
+    assert (boxes[:, 2] <= size[1]).all()
+    assert (boxes[:, 3] <= size[0]).all()
+
+
+def test_threshold_and_limit(checkpoint, predictor):
+    image = draw((60, 90))
+    every = predictor(image)
+    threshold = every.scores[4].item()
+    some = Predictor.from_checkpoint(checkpoint, threshold=threshold, device="cpu")(image)
+    assert_same(some, every[:5])
+    best = Predictor.from_checkpoint(checkpoint, max_detections=3, device="cpu")(image)
+    assert_same(best, every[:3])
+
+
+def test_it_knows_the_class_names(predictor):
+    assert predictor.class_names == list(CLASS_NAMES)
+    assert smca.Predictor is Predictor
+
+
+def test_moving_averages_are_preferred(tmp_path, checkpoint, predictor):
+    content = torch.load(checkpoint, weights_only=True)
+    averages = {"model": content["model"]}
+    worse = {k: torch.zeros_like(v) for k, v in content["model"].items()}
+    torch.save({**content, "model": worse, "ema": averages}, tmp_path / "training.pth")
+    found = Predictor.from_checkpoint(tmp_path / "training.pth", device="cpu")(draw((60, 90)))
+    assert_same(found, predictor(draw((60, 90))))
+
+
+def test_bfloat16_is_close(checkpoint, predictor):
+    image = draw((60, 90))
+    exact = predictor(image)
+    found = Predictor.from_checkpoint(checkpoint, precision="bfloat16", device="cpu")(image)
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
+    assert not torch.equal(found.scores, exact.scores)
+    torch.testing.assert_close(found.scores, exact.scores, rtol=0, atol=0.1)
+
+
+def test_from_config(tmp_path, checkpoint):
+    name = "digits/smca_single_scale"
+    path = zoo_checkpoint(tmp_path / "a.pth", name)
+    state = {"model": torch.load(path, weights_only=True)["model"]}
+    torch.save(state, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match=r"bare.pth does not say which model .*--config-file"):
+        Predictor.from_checkpoint(tmp_path / "bare.pth")
+    predictor = Predictor.from_config(name, tmp_path / "bare.pth", device="cpu")
+    assert predictor.class_names == [str(digit) for digit in range(10)]
+    assert predictor.max_size == 128
+    expected = Predictor.from_checkpoint(path, device="cpu")(draw((60, 90)))
+    assert_same(predictor(draw((60, 90))), expected)
+    by_file = Predictor.from_config(model_zoo.get_config_file(name), path, device="cpu")
+    assert_same(by_file(draw((60, 90))), expected)
+    with pytest.raises(ValueError, match=r"a.pth: its tensors are not those .* unknown"):
+        Predictor.from_config("digits/detr", path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"precision": "int8"}, "precision 'int8' must be one of float32"),
+        ({"precision": "float16", "device": "cpu"}, "float16 needs a GPU"),
+        ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"device": "cuda:99"}, "device cuda:99: PyTorch sees"),
+        ({"input_format": "HSV"}, "input_format is 'HSV'"),
+        ({"max_detections": 0}, "max_detections is 0"),
+    ],
+)
+def test_bad_options(checkpoint, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Predictor.from_checkpoint(checkpoint, **options)
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"image 1 is an array of float32 \(4, 4, 3\)"),
+        (np.zeros((4, 4), np.uint8), "image 1 is an array of uint8"),
+        (np.zeros((0, 4, 3), np.uint8), "image 1 is an array of uint8"),
+        (None, "image 1 is a NoneType"),
+        ("nowhere.jpg", "nowhere.jpg: there is no such file"),
+        (Image.fromarray(np.full((3, 3), 9, np.float32)), "image 1: .*floating-point"),
+    ],
+)
+def test_bad_images(predictor, image, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        predictor([draw((8, 8)), image])
