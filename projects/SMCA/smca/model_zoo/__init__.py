@@ -1,3 +1,14 @@
+from .index import add_index
 from .model_zoo import get, get_cfg, get_checkpoint_url, get_config, get_config_file, list_configs
+from .weights import resolve_weights
 
-__all__ = ["get", "get_cfg", "get_checkpoint_url", "get_config", "get_config_file", "list_configs"]
+__all__ = [
+    "add_index",
+    "get",
+    "get_cfg",
+    "get_checkpoint_url",
+    "get_config",
+    "get_config_file",
+    "list_configs",
+    "resolve_weights",
+]

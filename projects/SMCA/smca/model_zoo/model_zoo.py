@@ -6,7 +6,15 @@ from detectron2.config import CfgNode, LazyConfig, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from smca.checkpoint import (
+    build_model_from_info,
+    load_initial_weights,
+    read_model_file,
+)
 from smca.config import cfg_from_lazy
+
+from .index import ZooEntry, all_entries, find_entry
+from .weights import local_file
 
 BASE_DIRECTORIES = ("common", "models")
 """Folders of shared parts, which are no experiments of their own."""
@@ -47,33 +55,54 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
 
     Args:
         name: an experiment.
-        weights: checkpoint file of that model.
+        weights: checkpoint file of that model, or "smca://" and the name of published weights.
     """
     return cfg_from_lazy(get_config(name), name=name, weights=weights)
 
 
 def get(name: str, trained: bool = False) -> nn.Module:
-    """The experiment's model, on the CPU and in training mode, as Detectron2's zoo returns it.
+    """A model of the zoo, on the CPU and in training mode, as Detectron2's zoo returns it.
+
+    Args:
+        name: an experiment; with ``trained`` any name of an index of weights.
+        trained: load its published weights.
 
     Raises:
-        ValueError: with ``trained=True`` where no checkpoint is published.
+        ValueError: with ``trained=True`` where none are published, or they cannot be fetched, or do not fit.
     """
-    if trained:
-        get_checkpoint_url(name)
-    return instantiate(get_config(name).model)
+    if not trained:
+        return instantiate(get_config(name).model)
+    entry = _published(name)
+    path = local_file(entry)
+    info = read_model_file(path).info
+    if info is not None:
+        model = build_model_from_info(info).train()
+    elif entry.config:
+        model = instantiate(get_config(entry.config).model)
+    else:
+        raise ValueError(f"{path} does not describe its model, and the index names no config of it")
+    report = load_initial_weights(model, str(path), report=False)
+    if report.misshapen or report.missing or report.unknown:
+        first = (report.misshapen + report.missing + report.unknown)[0]
+        raise ValueError(f"{path} does not fit the model of {name!r}, beginning with {first}")
+    return model
 
 
 def get_checkpoint_url(name: str) -> str:
-    """Where the experiment's trained weights are.
+    """Where trained weights are: an address, or the path of a file.
 
     Raises:
-        ValueError: while none are published, which is the case for every experiment today.
+        ValueError: if none are published under the name.
     """
-    get_config_file(name)
-    raise ValueError(
-        f"no trained weights of {name!r} are published yet: train it with train_net.py, or convert a released "
-        "checkpoint with smca.checkpoint.convert_released"
-    )
+    return _published(name).url
+
+
+def _published(name: str) -> ZooEntry:
+    entries = all_entries()
+    if name not in entries and not difflib.get_close_matches(name, entries):
+        # An experiment that there is gets another answer than a name that there isn't.
+        get_config_file(name)
+    return find_entry(name)
 
 
 def _config_root() -> Path:
