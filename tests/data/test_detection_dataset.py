@@ -96,7 +96,9 @@ def test_no_json(register, text):
     if text == "\udcff":
         json_file.write_bytes(b"\xff\xfe\x00\x81")
     message = error_of()
-    assert f"{json_file} (data set 'smca_test_pets') is no json file" in message
+    assert (
+        f"{json_file} (data set 'smca_test_pets') is no COCO json, not even a json file" in message
+    )
 
 
 @pytest.mark.parametrize("content", [[], "images", 3, None])

@@ -1,6 +1,8 @@
 """The bundled digits data set, and the way from any registered data set to batches."""
 
 from .builtin import ensure_digits, register_digits
+from .class_names import class_names, fill_num_classes
+from .custom_dataset import load_custom_dataset
 from .detection_dataset import check_classes, load_detection_dataset
 from .digits import PastedDigit, compose_image
 from .digits_sources import DigitSources, load_sources
@@ -18,8 +20,11 @@ __all__ = [
     "TrainLoader",
     "build_test_loader",
     "check_classes",
+    "class_names",
     "compose_image",
     "ensure_digits",
+    "fill_num_classes",
+    "load_custom_dataset",
     "load_detection_dataset",
     "load_sources",
     "make_digits",

@@ -7,8 +7,8 @@ import functools
 import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 
+from .coco_source import CocoSource
 from .digits_spec import CLASSES, SPLITS, DigitsSpec
 from .digits_store import annotation_file, image_root, make_digits
 
@@ -58,12 +58,18 @@ def register_digits(
         if full_name in _registered:
             DatasetCatalog.remove(full_name)
             MetadataCatalog.remove(full_name)
-        DatasetCatalog.register(full_name, functools.partial(_load, registration, split))
+        source = CocoSource(
+            full_name,
+            str(annotation_file(registration.root, name, split)),
+            str(image_root(registration.root, name, split)),
+            make=functools.partial(_make, registration),
+        )
+        DatasetCatalog.register(full_name, source)
         MetadataCatalog.get(full_name).set(
             thing_classes=list(CLASSES),
             thing_dataset_id_to_contiguous_id={label + 1: label for label in range(len(CLASSES))},
-            json_file=str(annotation_file(registration.root, name, split)),
-            image_root=str(image_root(registration.root, name, split)),
+            json_file=source.json_file,
+            image_root=source.image_root,
             evaluator_type="coco",
         )
         _registered[full_name] = registration
@@ -86,8 +92,5 @@ def ensure_digits(*names: str, progress: bool = True) -> None:
         make_digits(registration.root, registration.spec, registration.name, progress=progress)
 
 
-def _load(registration: _Registration, split: str) -> list[dict]:
-    root, name = registration.root, registration.name
-    make_digits(root, registration.spec, name)
-    json_file, folder = annotation_file(root, name, split), image_root(root, name, split)
-    return load_coco_json(str(json_file), str(folder), f"{name}_{split}")
+def _make(registration: _Registration) -> None:
+    make_digits(registration.root, registration.spec, registration.name)

@@ -1,57 +1,219 @@
 """A registered data set, checked before any long work starts."""
 
-import json
-import os
+import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.build import print_instances_class_histogram
+
+from .catalog_dicts import tables_from_dicts, usable_dicts
+from .coco_json import file_key, read_valid_coco_json
+from .coco_source import MAX_OPENED_IMAGES, coco_source
+from .image_files import check_files_exist, read_image_sizes
+from .prepared_dataset import PreparedDataset, prepare
+
+logger = logging.getLogger(__name__)
+_loaded: dict[str, tuple[tuple, PreparedDataset]] = {}
+_told: set[tuple[str, tuple[int, ...]]] = set()
 
 
 def load_detection_dataset(names: str | Sequence[str], *, filter_empty: bool = False) -> list[dict]:
-    """Dataset dicts of one or several registered data sets.
+    """Dataset dicts of one or several registered data sets, ready for Detectron2's ``DatasetMapper``.
+
+    Handled, and counted in one line of log per data set: boxes without area, outside the image, partly outside or
+    not finite, crowds (they stay in the dicts, and the mapper leaves them out), annotations of images that the file
+    does not have, images of another size than stated. Refused, naming the record: see ``coco_json`` and
+    ``catalog_dicts``. Image headers are read in data sets of up to ``MAX_OPENED_IMAGES`` images; larger ones are
+    trusted, check them once with ``smca-check-dataset``.
 
     Args:
-        names: names in Detectron2's ``DatasetCatalog``.
+        names: names in Detectron2's ``DatasetCatalog``. What is registered may be a COCO json
+            (``register_coco_instances``) or any function that returns Detectron2's dataset dicts.
         filter_empty: leave out images without objects; DETR keeps them.
 
     Raises:
-        ValueError: if a name is not registered, its annotation file is missing or no COCO json, or an image file is
-            missing.
+        ValueError: one sentence, if a name is not registered, a file is missing or cannot be read, a record cannot
+            be used, or the data sets have different classes.
     """
     names = [names] if isinstance(names, str) else list(names)
-    for name in names:
-        if name not in DatasetCatalog.list():
+    if not names:
+        raise ValueError("no data set is named in the config's dataloader")
+    records = [record for name in names for record in _load_one(name)]
+    _check_same_classes(names)
+    if filter_empty:
+        records = [r for r in records if any(not a.get("iscrowd", 0) for a in r["annotations"])]
+        if not records:
             raise ValueError(
-                f"data set {name!r} is not registered: register it with "
-                "detectron2.data.datasets.register_coco_instances, or correct the name in the config's dataloader"
+                f"no image of {', '.join(names)} has an object, and filter_empty is on"
             )
-        check_coco_json(MetadataCatalog.get(name).get("json_file"), name)
+    print_instances_class_histogram(records, MetadataCatalog.get(names[0]).thing_classes)
+    return records
+
+
+def loaded_dataset(name: str) -> PreparedDataset:
+    """What :func:`load_detection_dataset` made of a data set last, or would make of it without looking at images.
+
+    Raises:
+        ValueError: if it is not registered or its annotations cannot be read.
+    """
+    known, dataset = _loaded.get(name, (None, None))
+    if dataset is not None and known == _key(name):
+        return dataset
+    check_registered(name)
+    source, metadata = coco_source(name), MetadataCatalog.get(name)
+    json_file = metadata.get("json_file")
+    if source is not None:
+        tables = source.read()
+    elif json_file is None:
+        tables = _tables_from_catalog(name, _call(name))
+    else:
+        if file_key(json_file) is None or metadata.get("thing_dataset_id_to_contiguous_id") is None:
+            # The data set's function makes the file, or tells the metadata.
+            _call(name)
+        tables = read_valid_coco_json(json_file, label=f"{json_file} (data set {name!r})")
+    return prepare(name, tables, tables.file_names)
+
+
+def class_names_of(name: str) -> tuple[str, ...]:
+    """Classes of a registered data set, from its metadata or, where they are not there yet, from its annotations.
+
+    Raises:
+        ValueError: if it is not registered or its annotations cannot be read.
+    """
+    check_registered(name)
+    source = coco_source(name)
+    if source is not None:
+        return tuple(source.read().class_names)
+    names = MetadataCatalog.get(name).get("thing_classes")
+    return tuple(names) if names else tuple(loaded_dataset(name).tables.class_names)
+
+
+def check_registered(name: str) -> None:
+    """
+    Raises:
+        ValueError: if Detectron2 knows no data set of that name.
+    """
+    if name not in DatasetCatalog.list():
+        raise ValueError(
+            f"data set {name!r} is not registered: register it with "
+            "detectron2.data.datasets.register_coco_instances, or correct the name in the config's dataloader"
+        )
+
+
+def _load_one(name: str) -> list[dict]:
+    check_registered(name)
+    source = coco_source(name)
+    if source is not None:
+        dataset = source.prepare()
+        records = dataset.records()
+    else:
+        dataset, records = _load_from_code(name)
+    if source is not None or MetadataCatalog.get(name).get("json_file") is None:
+        # Otherwise the ground truth is what the metadata says, as it is for Detectron2.
+        _loaded[name] = (_key(name), dataset)
+    _tell(logging.INFO, dataset.summary())
+    for text in dataset.warnings():
+        _tell(logging.WARNING, text)
+    return records
+
+
+def _tell(level: int, text: str) -> None:
+    """Log a line, but not again: data sets are loaded for the check before a training and for every evaluation."""
+    run = tuple(id(handler) for handler in logging.getLogger("smca").handlers)
+    if logger.isEnabledFor(level) and (text, run) not in _told:
+        _told.add((text, run))
+        logger.log(level, text)
+
+
+def _load_from_code(name: str) -> tuple[PreparedDataset, list[dict]]:
+    json_file = MetadataCatalog.get(name).get("json_file")
+    dicts = _call(name)
+    if json_file is not None and file_key(json_file) is not None:
+        # The evaluation will read it.
+        read_valid_coco_json(json_file, label=f"{json_file} (data set {name!r})")
+    tables = _tables_from_catalog(name, dicts)
+    paths = tables.file_names
+    actual = None
+    if len(paths) > MAX_OPENED_IMAGES:
+        check_files_exist(paths, label=name)
+    else:
+        actual = read_image_sizes(paths, label=name)
+        wrong = (actual != tables.sizes).any(axis=1) & np.isfinite(tables.sizes).all(axis=1)
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            (width, height), (said_w, said_h) = (
+                actual[first].astype(int),
+                tables.sizes[first].astype(int),
+            )
+            raise ValueError(
+                f"{int(wrong.sum())} of {len(paths)} images of {name} have another size than it says, the first is "
+                f"{paths[first]}: {width}x{height} instead of {said_w}x{said_h} (width x height)"
+            )
+    dataset = prepare(name, tables, paths, actual)
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("thing_classes") is None:
+        metadata.thing_classes = tables.class_names
+    return dataset, usable_dicts(dicts, tables, dataset.keep_object, dataset.boxes)
+
+
+def _tables_from_catalog(name: str, dicts: Sequence[dict]):
+    metadata = MetadataCatalog.get(name)
+    return tables_from_dicts(
+        dicts,
+        name=name,
+        class_names=metadata.get("thing_classes"),
+        id_map=metadata.get("thing_dataset_id_to_contiguous_id"),
+    )
+
+
+def _call(name: str) -> list[dict]:
     try:
-        dicts = get_detection_dataset_dicts(names, filter_empty=filter_empty)
+        return list(DatasetCatalog.get(name))
     except FileNotFoundError as error:
         raise ValueError(
-            f"data set {', '.join(names)}: {error.filename or error} does not exist; put it there, or set "
+            f"data set {name}: {error.filename or error} does not exist; put it there, or set "
             "DETECTRON2_DATASETS to the folder that holds the data sets"
         ) from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AssertionError) as error:
         raise ValueError(
-            f"data set {', '.join(names)}: its annotations are no COCO json ({type(error).__name__}: {error}); "
-            "every image, annotation and category needs COCO's fields"
+            f"data set {name}: the function that it was registered with failed ({type(error).__name__}: {error})"
         ) from error
-    missing = [d["file_name"] for d in dicts if not os.path.isfile(d["file_name"])]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(dicts)} image files of {', '.join(names)} are missing, the first is "
-            f"{missing[0]}; check the image root the data set was registered with"
-        )
-    for record in dicts:
-        if any(len(a.get("bbox", ())) != 4 for a in record.get("annotations", ())):
+
+
+def _key(name: str) -> tuple:
+    check_registered(name)
+    source = coco_source(name)
+    json_file = source.json_file if source else MetadataCatalog.get(name).get("json_file")
+    return (source or DatasetCatalog[name], json_file and file_key(json_file))
+
+
+def _check_same_classes(names: Sequence[str]) -> None:
+    first = list(MetadataCatalog.get(names[0]).thing_classes)
+    for name in names[1:]:
+        other = list(MetadataCatalog.get(name).thing_classes)
+        if other != first:
             raise ValueError(
-                f"data set {', '.join(names)}: its annotations are no COCO json: {record['file_name']} has an "
-                "object without a bbox of four numbers"
+                f"{names[0]} and {name} cannot be joined, their classes differ: {describe_difference(first, other)}"
             )
-    return dicts
+
+
+def describe_difference(first: Sequence[str], second: Sequence[str]) -> str:
+    """Says in a few words how two lists of class names differ; empty if they do not."""
+    if list(first) == list(second):
+        return ""
+    only_first = [name for name in first if name not in set(second)]
+    only_second = [name for name in second if name not in set(first)]
+    if not only_first and not only_second:
+        return (
+            f"the same names in another order, {', '.join(first[:5])} and {', '.join(second[:5])}"
+        )
+    parts = [
+        f"only the {place} has {', '.join(map(repr, some[:5]))}{' ...' if len(some) > 5 else ''}"
+        for place, some in (("first", only_first), ("second", only_second))
+        if some
+    ]
+    return " and ".join(parts)
 
 
 def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None:
@@ -65,7 +227,7 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
                 raise ValueError(
                     f"{names}: {record['file_name']} has an object of class {annotation['category_id']}, but the "
                     f"model has num_classes={num_classes} (classes 0 to {num_classes - 1}); "
-                    "set model.num_classes to the data set's number of classes"
+                    "set model.num_classes to the data set's number of classes, or to null to take it from there"
                 )
 
 
@@ -79,35 +241,30 @@ def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> Non
         ValueError: if the model can predict a class that a data set does not have.
     """
     for name in [names] if isinstance(names, str) else names:
-        ids = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id")
-        if ids and num_classes > len(ids):
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes and num_classes > len(classes):
             raise ValueError(
-                f"{name} has {len(ids)} classes, but the model has num_classes={num_classes} and its other classes "
-                "could not be evaluated; set model.num_classes to the data set's number of classes"
+                f"{name} has {len(classes)} classes, but the model has num_classes={num_classes} and its other "
+                "classes could not be evaluated; set model.num_classes to the data set's number of classes, or to "
+                "null to take it from there"
             )
 
 
-def check_coco_json(path: str | None, name: str) -> None:
+def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]) -> None:
     """
     Args:
-        path: annotation file, or None for a data set that is not made from one.
-        name: the data set, for messages.
+        train, test: registered data sets, already loaded.
 
     Raises:
-        ValueError: if the file exists and is no COCO detection json. A missing file is made by the data set's own
-            loading function or reported there.
+        ValueError: if their classes have other names or another order, so that the evaluation would compare what
+            the model calls class 3 with something else.
     """
-    if path is None or not Path(path).is_file():
-        return
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} (data set {name!r}) is no json file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} (data set {name!r}) is no COCO json: its top level is no object")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
+    first, second = ([names] if isinstance(names, str) else list(names) for names in (train, test))
+    for name in second:
+        known, other = (MetadataCatalog.get(n).get("thing_classes") for n in (first[0], name))
+        difference = describe_difference(known or (), other or ())
+        if known and other and difference:
             raise ValueError(
-                f"{path} (data set {name!r}) is no COCO json for training: it has no list {key!r}"
+                f"{first[0]}, to train on, and {name}, to evaluate on, have different classes: {difference}; give both "
+                "the same categories"
             )

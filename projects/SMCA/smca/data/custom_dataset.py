@@ -1,0 +1,67 @@
+"""A COCO json and a folder of images named in a config, without registering anything in code."""
+
+from __future__ import annotations
+
+import os
+
+from .coco_json import file_key
+from .coco_source import CocoSource, register_coco
+from .detection_dataset import load_detection_dataset
+
+
+def load_custom_dataset(
+    names: str,
+    *,
+    json_file: str | None,
+    image_root: str | None,
+    field: str,
+    classes_from: str | None = None,
+    filter_empty: bool = False,
+) -> list[dict]:
+    """Register the data set under ``names`` and load it as :func:`load_detection_dataset` does.
+
+    Args:
+        names: one name of a data set, for Detectron2's catalogs and messages.
+        json_file: the annotations.
+        image_root: the folder that file names in it are relative to.
+        field: config field that the two come from, such as "data.train" for data.train_json and data.train_images.
+        classes_from: see :class:`CocoSource`; a file that does not exist is passed over.
+        filter_empty: leave out images without objects.
+
+    Raises:
+        ValueError: also if one of the paths is not given or does not exist, naming its field.
+    """
+    register_custom_dataset(
+        names, json_file=json_file, image_root=image_root, field=field, classes_from=classes_from
+    )
+    return load_detection_dataset(names, filter_empty=filter_empty)
+
+
+def register_custom_dataset(
+    names: str,
+    *,
+    json_file: str | None,
+    image_root: str | None,
+    field: str,
+    classes_from: str | None = None,
+) -> None:
+    """The first half of :func:`load_custom_dataset`, with its arguments and errors."""
+    if not json_file:
+        raise ValueError(f"{field}_json is not set: give the COCO json, {field}_json=FILE")
+    if not image_root:
+        raise ValueError(
+            f"{field}_images is not set: give the folder of the images, {field}_images=FOLDER"
+        )
+    json_file, image_root = (
+        os.path.expanduser(os.fspath(path)) for path in (json_file, image_root)
+    )
+    if file_key(json_file) is None:
+        raise ValueError(f"{field}_json: there is no file {json_file}")
+    if not os.path.isdir(image_root):
+        raise ValueError(f"{field}_images: there is no folder {image_root}")
+    if classes_from:
+        classes_from = os.path.expanduser(os.fspath(classes_from))
+    known = classes_from and file_key(classes_from) is not None
+    register_coco(
+        CocoSource(names, json_file, image_root, classes_from=classes_from if known else None)
+    )
