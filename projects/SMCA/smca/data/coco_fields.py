@@ -140,7 +140,7 @@ def finite_float(value: Any) -> float:
 
 
 def is_writable(text: str) -> bool:
-    """Whether the text can stand on one line of a file or be a file's name: no lone surrogates, no control characters."""
+    """Whether the text can stand on a line of a file or be a file's name: no lone surrogates or control characters."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
