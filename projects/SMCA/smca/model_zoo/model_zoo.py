@@ -19,15 +19,20 @@ from .weights import local_file
 BASE_DIRECTORIES = ("common", "models")
 """Folders of shared parts, which are no experiments of their own."""
 
+DATA_TEMPLATES = ("custom_coco", "digits/custom_coco")
+"""Experiments that lack the user's data, and with it the number of classes."""
+
 
 def list_configs() -> list[str]:
-    """Names of all experiments, such as "smca_r50_50ep" or "ablations/encoder_3multi"."""
+    """Names of all experiments, such as "smca_r50_50ep" or "ablations/encoder_3multi", without ``DATA_TEMPLATES``."""
     root = _config_root()
     names = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
     return sorted(
         name.as_posix()
         for name in names
-        if name.parts[0] not in BASE_DIRECTORIES and name.name != "__init__"
+        if name.parts[0] not in BASE_DIRECTORIES
+        and name.name != "__init__"
+        and name.as_posix() not in DATA_TEMPLATES
     )
 
 
@@ -37,7 +42,7 @@ def get_config_file(name: str) -> str:
     Raises:
         ValueError: if there is no such experiment, naming the nearest ones.
     """
-    names = list_configs()
+    names = [*list_configs(), *DATA_TEMPLATES]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
