@@ -26,16 +26,20 @@ INSTALL_REQUIRES = [
     "tensorboard",
     "tqdm>4.29.0",
     "matplotlib>=3.7",
-    "Pillow>=10",
+    "Pillow>=10.1",
     "yacs>=0.1.8",
     "termcolor>=1.1",
     "safetensors>=0.4",
     # Detectron2's model zoo imports pkg_resources, which newer setuptools no longer have.
     "setuptools>=70.1,<81",
 ]
-DEMO_REQUIRES = [
-    "scikit-learn>=1.3",
+PREDICT_REQUIRES = [
+    # For video; images do without.
     "opencv-python-headless>=4.8",
+]
+DEMO_REQUIRES = [
+    *PREDICT_REQUIRES,
+    "scikit-learn>=1.3",
     "faster-coco-eval>=1.6",
 ]
 DEV_REQUIRES = [
@@ -47,6 +51,7 @@ DEV_REQUIRES = [
 ]
 COMMANDS = {
     "smca-install-detectron2": "smca_install_detectron2:main",
+    "smca-predict": "smca.inference.command:main",
 }
 
 
@@ -91,7 +96,7 @@ setup(
     include_package_data=False,
     py_modules=["smca_detectron2_recipe", "smca_install_detectron2"],
     install_requires=INSTALL_REQUIRES,
-    extras_require={"demo": DEMO_REQUIRES, "dev": DEV_REQUIRES},
+    extras_require={"predict": PREDICT_REQUIRES, "demo": DEMO_REQUIRES, "dev": DEV_REQUIRES},
     entry_points={"console_scripts": [f"{name} = {entry}" for name, entry in COMMANDS.items()]},
     cmdclass={"build_py": CleanBuildPy},
 )

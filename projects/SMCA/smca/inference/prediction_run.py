@@ -1,0 +1,195 @@
+"""Predicting a list of image and video files, writing what is wanted, and going on after a bad file."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from detectron2.structures import Instances
+from PIL import Image
+from tqdm import tqdm
+
+from .coco_ids import CocoIds
+from .drawing import draw_boxes
+from .image_file import read_image
+from .output_names import OutputNames
+from .predictor import Predictor
+from .results_file import Record, ResultsFile
+from .sources import is_video
+from .video import VideoReader, VideoWriter
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+class PredictionRun:
+    """
+    Attributes:
+        num_images: images that were predicted.
+        num_frames: frames of videos that were predicted.
+        num_detections: of both.
+        num_problems: inputs that could not be read, or not to their end.
+    """
+
+    def __init__(
+        self,
+        *,
+        predictor: Predictor,
+        results: Sequence[ResultsFile] = (),
+        names: OutputNames | None = None,
+        ids: CocoIds | None = None,
+        max_frames: int | None = None,
+        tell: Callable[[str], None] = print,
+        complain: Callable[[str], None] = print,
+    ):
+        """
+        Args:
+            predictor: see there.
+            results: open files for the detections.
+            names: of annotated images and videos; None writes none.
+            ids: of a data set's images; without, images and frames are numbered from 0 in the order of the inputs.
+            max_frames: most frames of a video or camera.
+            tell: takes a line of output, such as the frames per second of a video.
+            complain: takes a sentence that names a bad file.
+        """
+        self._predictor = predictor
+        self._results = results
+        self._names = names
+        self._ids = ids
+        self._max_frames = max_frames
+        self._tell = tell
+        self._complain = complain
+        self._next_id = 0
+        self.num_images = self.num_frames = self.num_detections = self.num_problems = 0
+
+    def predict_files(self, paths: Sequence[Path]) -> None:
+        """Images and videos in the given order; a bad one is named and passed over.
+
+        Raises:
+            OSError: if a result cannot be written.
+        """
+        with tqdm(total=len(paths), unit="file", disable=None) as bar:
+            images: list[Path] = []
+            for path in paths:
+                if not is_video(path):
+                    images.append(path)
+                    continue
+                self._predict_images(images, bar)
+                images = []
+                self.predict_video(path)
+                bar.update()
+            self._predict_images(images, bar)
+
+    def problem(self, sentence: str) -> None:
+        self.num_problems += 1
+        self._complain(sentence)
+
+    def predict_video(self, source: Path | int) -> None:
+        """All frames of a video file, or of the camera of a number until it is interrupted.
+
+        Raises:
+            OSError: if a result cannot be written.
+        """
+        name = f"camera {source}" if isinstance(source, int) else str(source)
+        try:
+            reader = VideoReader(source)
+        except ValueError as error:
+            self.problem(str(error))
+            return
+        file_name = f"camera_{source}" if isinstance(source, int) else source.stem
+        output = self._names and VideoWriter(self._names.take(f"{file_name}.mp4"), rate=reader.rate)
+        before, start = self.num_frames, time.perf_counter()
+        try:
+            self._predict_frames(name, reader, output, is_live=isinstance(source, int))
+        except ValueError as error:
+            self.problem(str(error))
+        finally:
+            reader.close()
+            if output is not None:
+                output.close()
+            frames, seconds = self.num_frames - before, time.perf_counter() - start
+            if frames:
+                written = f", {output.path}" if output is not None else ""
+                self._tell(
+                    f"{name}: {frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames per second{written}"
+                )
+        if reader.is_cut_off:
+            self.problem(
+                f"{name}: it says it has {reader.num_frames} frames, but only {frames} could be read"
+            )
+
+    def _predict_frames(
+        self, name: str, reader: VideoReader, output: VideoWriter | None, *, is_live: bool
+    ) -> None:
+        held: deque[np.ndarray] = deque()
+
+        def frames() -> Iterator[np.ndarray]:
+            for frame in islice(reader, self._max_frames):
+                held.append(frame)
+                yield frame
+
+        start, written = time.perf_counter(), 0
+        found = self._predictor.stream(frames())
+        total = reader.num_frames
+        if self._max_frames is not None:
+            total = min(total or self._max_frames, self._max_frames)
+        bar = tqdm(found, total=total, unit="frame", desc=name, leave=False, disable=None)
+        for number, instances in enumerate(bar):
+            frame = held.popleft()
+            self.num_frames += 1
+            self._add(Record(name, number, self._take_id(), instances))
+            if output is None:
+                continue
+            annotated = draw_boxes(frame, instances, self._predictor.class_names)
+            # A camera does not wait for the detector: its video keeps to the clock instead.
+            until = round((time.perf_counter() - start) * output.rate) if is_live else number + 1
+            for _ in range(until - written):
+                output.write(annotated)
+                written += 1
+
+    def _predict_images(self, paths: Iterable[Path], bar: tqdm) -> None:
+        held: deque[tuple[Path, int, np.ndarray | None]] = deque()
+
+        def images() -> Iterator[np.ndarray]:
+            for path in paths:
+                # An image that cannot be read has its number, too, so that the others' do not depend on it.
+                number = self._take_id()
+                try:
+                    image_id = number if self._ids is None else self._ids.image_id(path)
+                    image = read_image(path, max_pixels=self._predictor.max_pixels)
+                except ValueError as error:
+                    self.problem(str(error))
+                    bar.update()
+                    continue
+                held.append((path, image_id, image if self._names else None))
+                yield image
+
+        for instances in self._predictor.stream(images()):
+            path, image_id, image = held.popleft()
+            self.num_images += 1
+            self._add(Record(str(path), None, image_id, instances))
+            if image is not None:
+                self._save(image, instances, path)
+            bar.update()
+
+    def _add(self, record: Record) -> None:
+        self.num_detections += len(record.instances)
+        for file in self._results:
+            file.add(record)
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _save(self, image: np.ndarray, instances: Instances, path: Path) -> None:
+        annotated = draw_boxes(image, instances, self._predictor.class_names, enlarge=True)
+        is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
+        target = self._names.take(f"{path.stem}{path.suffix if is_jpeg else '.png'}")
+        partial = target.with_name(f".{target.name}.part")
+        options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
+        Image.fromarray(annotated[:, :, ::-1]).save(partial, **options)
+        partial.replace(target)
+
+
+_LARGEST_JPEG = 65500

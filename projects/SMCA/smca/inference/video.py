@@ -1,0 +1,158 @@
+"""Frames of video files and cameras, and video files of annotated frames, by OpenCV."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+USUAL_RATE = 25.0
+"""Frames per second of a source that does not say."""
+
+_CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
+_WHOLE = 0.95
+
+
+class VideoReader:
+    """Frames in order. A damaged file ends with the last frame that could be read.
+
+    Attributes:
+        rate: frames per second as the source says, or the usual rate.
+        num_frames: as the source says, which may be wrong; None if it does not.
+        is_cut_off: whether the frames ended well before the file says they do; known at the end.
+    """
+
+    def __init__(self, source: str | os.PathLike | int):
+        """
+        Args:
+            source: a file, or the number of a camera.
+
+        Raises:
+            ValueError: if it cannot be opened, or OpenCV is not installed.
+        """
+        cv2 = import_cv2(source)
+        if not isinstance(source, int):
+            source = os.path.abspath(source)
+            _check_file(source)
+        self._cv2 = cv2
+        self._name = f"camera {source}" if isinstance(source, int) else source
+        self._capture = cv2.VideoCapture(source)
+        if not self._capture.isOpened():
+            raise ValueError(f"{self._name}: it cannot be opened as a video")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else USUAL_RATE
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        is_known = not isinstance(source, int) and math.isfinite(count) and 0 < count < 1e9
+        self.num_frames = int(count) if is_known else None
+        self.is_cut_off = False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """
+        Yields:
+            (height, width, 3) BGR uint8, all of the first one's size.
+
+        Raises:
+            ValueError: if there is not a single frame.
+        """
+        read, milliseconds, size = 0, 0.0, None
+        while True:
+            is_read, frame = self._capture.read()
+            if not is_read:
+                break
+            if size is None:
+                size = frame.shape[1::-1]
+            elif frame.shape[1::-1] != size:
+                frame = self._cv2.resize(frame, size)
+            milliseconds = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
+            read += 1
+            yield frame
+        if not read:
+            raise ValueError(f"{self._name}: no frame of it can be read")
+        if self.num_frames is not None:
+            # A variable rate makes the number of frames a guess in some formats, and the time in others.
+            seconds = milliseconds / 1000 + 1 / self.rate
+            self.is_cut_off = (
+                read < _WHOLE * self.num_frames and seconds < _WHOLE * self.num_frames / self.rate
+            )
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class VideoWriter:
+    """An .mp4 file, or an .avi where OpenCV has no encoder for it; put in its place whole by ``close``.
+
+    ``path`` is where it is, once there is a frame.
+    MPEG-4 has even sizes only: of an odd width or height the last column or row is left out.
+    """
+
+    def __init__(self, place: Callable[[str], Path], *, rate: float):
+        """
+        Args:
+            place: a suffix such as ".mp4" to the path of the file.
+            rate: frames per second.
+        """
+        self.rate = rate
+        self.path: Path | None = None
+        self._place = place
+        self._writer = None
+        self._partial: Path | None = None
+
+    def write(self, frame: np.ndarray) -> None:
+        """
+        Args:
+            frame: (height, width, 3) BGR uint8, of one size in all calls.
+
+        Raises:
+            OSError: if no encoder can be opened.
+        """
+        if self._writer is None:
+            self._open(frame.shape[1::-1])
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        """Without a frame there will be no file."""
+        if self._writer is not None:
+            self._writer.release()
+            os.replace(self._partial, self.path)
+            self._writer = None
+
+    def _open(self, size: tuple[int, int]) -> None:
+        cv2 = import_cv2("output")
+        for codec, suffix in _CODECS:
+            path = self._place(suffix)
+            partial = path.with_name(f".{path.stem}.part{suffix}")
+            writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*codec), self.rate, size)
+            if writer.isOpened():
+                self.path, self._partial, self._writer = path, partial, writer
+                return
+            partial.unlink(missing_ok=True)
+        raise OSError(f"{path}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels there")
+
+
+def import_cv2(source: object) -> ModuleType:
+    """OpenCV, without the messages that its decoders print.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    # A file that calls itself a video may be a playlist, which must not make us fetch something.
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError(
+            f"{source}: video needs OpenCV; install it with pip install opencv-python-headless"
+        ) from error
+    return cv2
+
+
+def _check_file(path: str) -> None:
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: there is no such file")
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"{path}: it is empty (zero bytes)")
