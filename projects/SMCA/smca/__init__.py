@@ -1,4 +1,4 @@
-"""SMCA-DETR for Detectron2. Importing it registers the meta-architecture ``SMCA`` and the digits data sets."""
+"""SMCA-DETR for Detectron2. Importing it registers the meta-architecture, the digits data sets and smca:// paths."""
 
 import importlib.util
 
@@ -11,9 +11,11 @@ if importlib.util.find_spec("detectron2") is None:
 from . import modeling
 from .config import add_smca_config
 from .data.builtin import register_digits
+from .model_zoo.weights import register_zoo_paths
 from .version import __version__
 
 register_digits()
+register_zoo_paths()
 
 __all__ = ["Predictor", "__version__", "add_smca_config", "modeling"]
 

@@ -97,7 +97,7 @@ def _check_keys(node: dict, path: str) -> None:
     if not isinstance(target, str) or target not in _ALLOWED:
         raise ValueError(
             f"its config names {str(target)[:80]!r} in {path}._target_, which is no part of the models of this "
-            "project and is not called; if it is yours and you trust the file, call "
+            "project and is not called; if it is yours and you trust the file, give its config (a .py file), or call "
             "smca.checkpoint.allow_target with that name first"
         )
     if "cfg" in node:

@@ -109,6 +109,18 @@ def find_entry(name: str) -> ZooEntry:
     )  # fmt: skip
 
 
+def check_name(name: str, where: str = "") -> None:
+    """
+    Args:
+        where: to begin the message with.
+
+    Raises:
+        ValueError: if it is no name for an index.
+    """
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
+        raise ValueError(f"{where}{name!r} is no name such as 'group/model_1'")
+
+
 def read_index(path: Path) -> dict[str, ZooEntry]:
     """
     Raises:
@@ -133,8 +145,7 @@ def read_index(path: Path) -> dict[str, ZooEntry]:
 
 def _entry(name: str, node: Any, path: Path) -> ZooEntry:
     where = f"model zoo index {path}: {name!r}"
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
-        raise ValueError(f"{where} is no name such as 'group/model_1'")
+    check_name(name, f"model zoo index {path}: ")
     if not isinstance(node, dict):
         raise ValueError(f"{where} is no json object")
     fields = {field.name: field for field in dataclasses.fields(ZooEntry) if field.name != "name"}

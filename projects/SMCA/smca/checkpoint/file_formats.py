@@ -1,0 +1,63 @@
+"""A model's weights with their description, as the bytes of a file. The same input gives the same bytes."""
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from .model_info import INFO_KEY, ModelInfo
+
+AUTHOR = "smca"
+
+
+def encode_pth(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
+    """``torch.save`` of {"model", "smca"}, loadable with ``weights_only``."""
+    buffer = io.BytesIO()
+    torch.save({"model": _own_storage(state_dict), INFO_KEY: info.to_json()}, buffer)
+    return buffer.getvalue()
+
+
+def encode_safetensors(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
+    """
+    Raises:
+        ValueError: if safetensors is not installed.
+    """
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise ValueError("writing .safetensors needs `pip install safetensors`") from error
+    # One entry only: safetensors writes more of them in any order.
+    return save(_own_storage(state_dict), metadata={INFO_KEY: info.to_json()})
+
+
+def encode_pkl(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
+    """Detectron2's own format of numpy arrays, whose names its checkpointer takes as they are."""
+    arrays = {
+        # numpy has no bfloat16.
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        for name, tensor in _own_storage(state_dict).items()
+    }
+    content = {
+        "model": arrays,
+        "__author__": AUTHOR,
+        "matching_heuristics": False,
+        INFO_KEY: info.to_json(),
+    }
+    return pickle.dumps(content, protocol=4)
+
+
+ENCODERS: dict[str, Callable[[Mapping[str, Tensor], ModelInfo], bytes]] = {
+    "pth": encode_pth,
+    "safetensors": encode_safetensors,
+    "pkl": encode_pkl,
+}
+
+
+def _own_storage(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies: a part of a larger tensor would bring all of it along."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state_dict.items()
+    }

@@ -1,0 +1,235 @@
+"""From a training's checkpoint to a file to share, and its entry in an index."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from smca.checkpoint import ModelFile, ModelInfo, build_model_from_info, read_model_file
+from smca.checkpoint.file_formats import ENCODERS
+
+from .index import FORMAT, ZooEntry, read_index
+from .model_zoo import list_configs
+
+_RUN_FILES = ("model_final.pth", "model_best.pth")
+_COUNTERS = "num_batches_tracked"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shareable:
+    """What a published file holds.
+
+    Attributes:
+        state_dict: weights by name.
+        info: their description, with metrics.
+        moving_averages: whether the weights are those a training averaged (EMA).
+        source: file that they are from.
+    """
+
+    state_dict: dict[str, Tensor]
+    info: ModelInfo
+    moving_averages: bool
+    source: Path
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """The file itself, or the one of a run's directory: the final one, else the best.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return source
+    for name in _RUN_FILES:
+        if (source / name).is_file():
+            return source / name
+    raise ValueError(
+        f"{source} has no {' or '.join(_RUN_FILES)}; name the checkpoint in it that is to be published"
+    )
+
+
+def prepare(
+    path: Path,
+    *,
+    described_as: ModelInfo | None = None,
+    raw: bool = False,
+    metrics: Mapping[str, float] | None = None,
+) -> Shareable:
+    """Read a checkpoint and take what is to be shared.
+
+    Args:
+        path: of a training's checkpoint, or of any other that fits ``described_as``.
+        described_as: takes the place of the file's own description, whose class names are kept.
+        raw: the weights themselves where there are moving averages, too.
+        metrics: by default those in the file, else those of its iteration in "metrics.json" beside it.
+
+    Raises:
+        ValueError: if the file cannot be read or does not say what its model is, or its tensors are not those of the
+            model.
+    """
+    file = read_model_file(path)
+    info = described_as or file.info
+    if info is None:
+        raise ValueError(
+            f"{path} does not say which model it is of; give its config (--config-file)"
+        )
+    averages = file.ema is not None and not raw
+    state = file.best_state_dict if averages else file.state_dict
+    if metrics is None:
+        found = file.info.metrics if file.info and file.info.metrics else logged_metrics(path)
+        metrics = metrics_of(found, moving_averages=averages)
+    info = dataclasses.replace(
+        info,
+        class_names=_class_names(file, info),
+        config_name=public_name(info.config_name),
+        metrics=dict(sorted(metrics.items())),
+    )
+    _check_fits(state, info, path)
+    return Shareable(state, info, averages, path)
+
+
+def write_shareable(shareable: Shareable, folder: Path, *, stem: str, kind: str) -> ZooEntry:
+    """Write ``<stem>_<first 8 digits of sha256>.<kind>``, whole or not at all.
+
+    Args:
+        kind: "pth", "safetensors" or "pkl".
+
+    Returns:
+        Its entry, under the name ``stem``, with the file's path as ``url``.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    data = ENCODERS[kind](shareable.state_dict, shareable.info)
+    digest = hashlib.sha256(data).hexdigest()
+    path = folder / f"{stem}_{digest[:8]}.{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
+    name = shareable.info.config_name
+    return ZooEntry(
+        name=stem,
+        url=str(path),
+        sha256=digest,
+        size=len(data),
+        config=name if name in list_configs() else "",
+        metrics=dict(shareable.info.metrics),
+    )
+
+
+def append_entry(index: Path, entry: ZooEntry, *, replace: bool = False) -> None:
+    """Add an entry to an index file, which is made if there is none.
+
+    Raises:
+        ValueError: if the file is no index, the entry is not right, or its name is there and ``replace`` not given.
+        OSError: if the file cannot be written.
+    """
+    entries = read_index(index) if index.exists() else {}
+    if entry.name in entries and entries[entry.name].sha256 != entry.sha256 and not replace:
+        raise ValueError(
+            f"{index} has {entry.name!r} already, of another file; give another --name, or --force to replace it"
+        )
+    content = {"format": FORMAT, "weights": {}}
+    if index.exists():
+        content = json.loads(index.read_text(encoding="utf-8"))
+    content["weights"][entry.name] = entry.to_json()
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    draft = index.with_name(f"{index.name}.new")
+    try:
+        write_whole(draft, text.encode())
+        read_index(draft)
+        os.replace(draft, index)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def public_name(config: str) -> str:
+    """A config's name in the zoo; of a file elsewhere its name only, since folders are no one's business."""
+    plain = Path(config).as_posix().removesuffix(".py")
+    names = list_configs()
+    if plain in names:
+        return plain
+    inside = plain.rpartition("configs/")[2]
+    return inside if inside in names else plain.rpartition("/")[2].strip(".")
+
+
+def logged_metrics(path: Path) -> dict[str, float]:
+    """What "metrics.json" beside a checkpoint says of it: the last ones for the final one, else its iteration's."""
+    log = path.with_name("metrics.json")
+    number = re.fullmatch(r"model_(\d+)", path.stem)
+    if not log.is_file() or (number is None and path.name != _RUN_FILES[0]):
+        return {}
+    found: dict[str, float] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            # The last line of a run that was killed.
+            continue
+        metrics = {k: v for k, v in record.items() if re.fullmatch(r"\w+/\S.*", k)}
+        if metrics and (number is None or record.get("iteration") == int(number[1])):
+            found = metrics
+    return found
+
+
+def metrics_of(metrics: Mapping[str, float], *, moving_averages: bool) -> dict[str, float]:
+    """Those of the published weights, finite ones only: a training writes "bbox/AP" for its weights and, where it
+    averages them, "bbox_ema/AP" for the averages."""
+    mark = "_ema/"
+    if moving_averages:
+        chosen = {k.replace(mark, "/"): v for k, v in metrics.items() if mark in k}
+    else:
+        chosen = {k: v for k, v in metrics.items() if mark not in k}
+    return {
+        k: round(float(v), 3)
+        for k, v in chosen.items()
+        if isinstance(v, int | float) and math.isfinite(v)
+    }
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, or leave the one that was there.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _class_names(file: ModelFile, info: ModelInfo) -> tuple[str, ...]:
+    return info.class_names or file.class_names
+
+
+def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> None:
+    """A file that does not load is not published."""
+    with torch.device("meta"):
+        own = build_model_from_info(info).state_dict()
+    problems: Sequence[str] = [
+        *(f"{k} is missing" for k in own if k not in state and not k.endswith(_COUNTERS)),
+        *(f"{k} has no place" for k in state if k not in own),
+        *(
+            f"{k} is {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+            for k in own
+            if k in state and state[k].shape != own[k].shape
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(
+            f"the tensors of {path} are not those of its model: {'; '.join(problems[:3])}{more}"
+        )
