@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import resource
 from collections import OrderedDict
 
 import numpy as np
@@ -165,6 +166,15 @@ def test_a_pickle_cut_short(share, tmp_path):
         load_numpy_pickle(path)
 
 
+def test_a_few_bytes_that_ask_for_gigabytes(tmp_path):
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="no pickle of numpy arrays"):
+        load_numpy_pickle(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000
+
+
 def test_damaged_bytes_end_in_one_sentence(tmp_path):
     """Whatever is damaged, it is read, or refused as ValueError."""
     data = pickle.dumps({"model": ARRAYS}, protocol=2)
@@ -173,8 +183,7 @@ def test_damaged_bytes_end_in_one_sentence(tmp_path):
     for _ in range(300):
         damaged = bytearray(data)
         for position in random.randint(len(data), size=3):
-            # Not up to 255: LONG_BINPUT with a large index would ask for gigabytes.
-            damaged[position] = random.randint(100)
+            damaged[position] = random.randint(256)
         path.write_bytes(damaged)
         try:
             load_numpy_pickle(path)

@@ -4,11 +4,13 @@ A pickle is a program that names callables. Here it finds stand-ins for the few 
 ever make arrays, and nothing else.
 """
 
+import os
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -45,6 +47,7 @@ def load_numpy_pickle(path: str | Path) -> Any:
     """
     with open(path, "rb") as file:
         try:
+            _check_memo(file)
             return _plain(_NumpyUnpickler(file, encoding="latin1").load())
         except UnsafePickleError:
             raise
@@ -55,6 +58,15 @@ def load_numpy_pickle(path: str | Path) -> Any:
         except Exception as error:
             # Damaged bytes can raise almost anything, such as UnicodeDecodeError or AttributeError.
             raise ValueError("it is cut off or no pickle of numpy arrays") from error
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """The unpickler makes room for as many objects as the largest number it is to remember one under."""
+    size = os.fstat(file.fileno()).st_size
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
+            raise ValueError("it numbers more objects than it can hold")
+    file.seek(0)
 
 
 class _NumpyUnpickler(pickle.Unpickler):
