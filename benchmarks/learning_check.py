@@ -30,6 +30,7 @@ VARIANTS = {
     "SMCA single-scale, single": (SINGLE, ["model.decoder.modulation.scale=single"]),
     "SMCA single-scale, fixed": (SINGLE, ["model.decoder.modulation.scale=fixed"]),
     "SMCA single-scale, head-shared": (SINGLE, ["model.decoder.modulation.per_head=False"]),
+    "SMCA single-scale, independent, bf16": (SINGLE, ["train.amp.enabled=True"]),
     "SMCA full": (FULL, []),
     "SMCA full, no scale selection": (FULL, ["model.decoder.modulation.scale_selection=False"]),
     "DETR": ("digits/detr", []),
@@ -57,7 +58,7 @@ def main() -> None:
     }
     print(report["machine"], report["versions"], flush=True)
     print(
-        f"{'variant':34s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}"
+        f"{'variant':38s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}"
     )
     for variant in args.only:
         for seed in args.seeds:
@@ -68,7 +69,7 @@ def main() -> None:
             }
             report["runs"].append(run)
             print(
-                f"{variant:34s} {seed:4d} {run['loss_first']:6.2f} ->{run['loss_last']:5.2f} {run['AP']:6.2f} "
+                f"{variant:38s} {seed:4d} {run['loss_first']:6.2f} ->{run['loss_last']:5.2f} {run['AP']:6.2f} "
                 f"{run['AP50']:6.2f} {run['AR100']:6.2f} {run['seconds']:5.0f}",
                 flush=True,
             )

@@ -1,0 +1,104 @@
+"""What processes of a distributed test run; imported by each of them."""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import inference_on_dataset
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+
+from smca.data import DigitsSpec, TrainLoader, build_test_loader, register_digits
+from smca.engine import Trainer
+from smca.evaluation import CocoEvaluator
+
+from .builders import small_model
+
+
+def make_images(counts: list[int]) -> list[dict]:
+    """Images of one size (so that batching pads none) with so many objects each."""
+    generator = torch.Generator().manual_seed(3)
+    images = []
+    for index, count in enumerate(counts):
+        corners = torch.rand(count, 2, 2, generator=generator) * 0.4
+        boxes = torch.cat([corners[:, 0], corners[:, 0] + 0.1 + corners[:, 1]], dim=1)
+        instances = Instances((96, 128))
+        instances.gt_boxes = Boxes(boxes * torch.tensor([128.0, 96, 128, 96]))
+        instances.gt_classes = torch.randint(0, 3, (count,), generator=generator)
+        pixels = torch.rand(3, 96, 128, generator=generator) * 255
+        images.append({"image": pixels, "instances": instances, "file_name": f"{index}.jpg"})
+    return images
+
+
+def save_gradients(path: str, counts: list[int], accumulate_steps: int) -> None:
+    """One step of the trainer on all images, with a learning rate of 0; the main process saves what it saw."""
+    torch.manual_seed(0)
+    model = small_model("smca", norm="FrozenBN")
+    wrapped = model
+    if comm.get_world_size() > 1:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    trainer = Trainer(
+        model=wrapped,
+        loader=TrainLoader(
+            dataset=make_images(counts), mapper=dict, total_batch_size=len(counts), num_workers=0
+        ),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        accumulate_steps=accumulate_steps,
+    )
+    trainer.train(0, 1)
+    if comm.is_main_process():
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        loss = trainer.storage.latest()["total_loss"][0]
+        torch.save({"gradients": gradients, "loss": loss}, path)
+
+
+def fail_in_one_process(rank: int) -> None:
+    """A cost matrix that is not finite in one process only; the others must not wait for it."""
+    images = make_images([2, 3])
+    model = small_model("smca", norm="FrozenBN")
+    if comm.get_rank() == rank:
+        for image in images:
+            image["instances"].gt_boxes.tensor.fill_(float("nan"))
+    trainer = Trainer(
+        model=torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False),
+        loader=TrainLoader(dataset=images, mapper=dict, total_batch_size=2, num_workers=0),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+    )
+    try:
+        trainer.train(0, 1)
+    except FloatingPointError as error:
+        # Every process says which images; the status shows that it got here.
+        named = "not finite" in str(error) and ".jpg" in str(error)
+        raise SystemExit(7 if named else 8) from None
+
+
+class JitteredTruth(torch.nn.Module):
+    """A detector that knows the boxes, and misses them by an amount that follows from the image."""
+
+    def forward(self, batch: list[dict]) -> list[dict]:
+        results = []
+        for item in batch:
+            generator = torch.Generator().manual_seed(item["image_id"])
+            boxes = torch.tensor([a["bbox"] for a in item["annotations"]]).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            found = Instances((item["height"], item["width"]))
+            found.pred_boxes = Boxes(boxes + torch.randn(boxes.shape, generator=generator) * 2)
+            found.scores = torch.rand(len(boxes), generator=generator)
+            found.pred_classes = torch.tensor(
+                [a["category_id"] for a in item["annotations"]]
+            ).long()
+            results.append({"instances": found})
+        return results
+
+
+def evaluate_jittered_boxes(path: str, root: str) -> None:
+    register_digits(root, spec=DigitsSpec(train_images=1, val_images=7))
+    loader = build_test_loader(
+        dataset=DatasetCatalog.get("digits_val"), mapper=dict, batch_size=2, num_workers=0
+    )
+    results = inference_on_dataset(JitteredTruth(), loader, CocoEvaluator("digits_val"))
+    if comm.is_main_process():
+        numbers = {k: v for k, v in results["bbox"].items() if not math.isnan(v)}
+        Path(path).write_text(json.dumps(numbers))
