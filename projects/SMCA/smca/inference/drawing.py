@@ -43,13 +43,13 @@ def draw_boxes(
     diagonal = math.hypot(*canvas.size)
     font = _font(round(min(32, max(13, diagonal / 75))))
     line = max(1, round(min(6, diagonal / 350)))
+    limits = np.array([canvas.width - 1, canvas.height - 1] * 2)
     order = found.scores.argsort().tolist()
     boxes, classes = found.pred_boxes.tensor.tolist(), found.pred_classes.tolist()
     scores = found.scores.tolist()
     for index in order:
-        corners = [value * factor for value in boxes[index]]
-        color = class_color(classes[index])
-        draw.rectangle([round(value) for value in corners], outline=color, width=line)
+        corners = (np.array(boxes[index]) * factor).round().clip(0, limits)
+        draw.rectangle(corners.tolist(), outline=class_color(classes[index]), width=line)
     # After all boxes, so that no line crosses a label.
     for index in order:
         label = f"{class_name(classes[index], class_names)} {scores[index]:.2f}"

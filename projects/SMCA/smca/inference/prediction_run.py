@@ -98,7 +98,10 @@ class PredictionRun:
             self.problem(str(error))
             return
         file_name = f"camera_{source}" if isinstance(source, int) else source.stem
-        output = self._names and VideoWriter(self._names.take(f"{file_name}.mp4"), rate=reader.rate)
+        output = None
+        if self._names is not None:
+            take = self._names.take
+            output = VideoWriter(lambda suffix: take(f"{file_name}{suffix}"), rate=reader.rate)
         before, start = self.num_frames, time.perf_counter()
         try:
             self._predict_frames(name, reader, output, is_live=isinstance(source, int))

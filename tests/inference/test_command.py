@@ -1,0 +1,281 @@
+"""The command on a tiny model: what it writes, what it says, how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+
+from helpers.builders import ROOT
+from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
+from helpers.odd_images import EITHER, picture, write_odd_images
+from smca import Predictor
+from smca.inference import command, prediction_run
+from smca.inference.image_file import read_image
+
+RUN = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "predict.py")]
+MEASURED = """
+import resource, sys
+from smca.inference.command import main
+status = main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "MiB")
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pth"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two folders with a file of the same name, and one of another size."""
+    folder = tmp_path / "photos"
+    for name, size in (("a/x.jpg", (60, 90)), ("b/x.jpg", (60, 90)), ("b/y.png", (90, 60))):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(*size)).save(path)
+    return folder
+
+
+def run(weights, *arguments, threshold=0.0):
+    options = ["--weights", weights, "--device", "cpu", "--threshold", str(threshold)]
+    return command.main([*options, *map(str, arguments)])
+
+
+def test_300_odd_images(weights, tmp_path):
+    """In a process of its own, whose memory is measured."""
+    odd_images = write_odd_images(tmp_path / "odd", 300)
+    out = tmp_path / "out"
+    paths = [str(odd.path) for odd in odd_images]
+    options = ["--weights", weights, "--device", "cpu", "--threshold", "0", "--max-detections", "2"]
+    results = ["--json", str(out / "all.json"), "--csv", str(out / "all.csv"), "--output", str(out)]
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURED, *options, *results, "--", *paths],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 1, process.stderr
+    assert "Traceback" not in process.stderr
+    peak = int(process.stdout.split("peak ")[1].split()[0])
+    assert peak < 4096
+    entries = json.loads((out / "all.json").read_text())
+    predicted = {entry["file_name"] for entry in entries}
+    for number, odd in enumerate(odd_images):
+        # The file system's own name, as the message prints it.
+        is_named = f"smca-predict: {odd.path}: " in process.stderr
+        assert is_named != (str(odd.path) in predicted), odd.path
+        if odd.shown is not EITHER:
+            assert is_named == (odd.shown is None), odd.path
+        ids = {e["image_id"] for e in entries if e["file_name"] == str(odd.path)}
+        assert ids in (set(), {number})
+    pictures = [path for path in out.iterdir() if path.suffix not in (".json", ".csv")]
+    assert len(pictures) == len(predicted)
+    # What was predicted is what a viewer shows.
+    predictor = Predictor.from_checkpoint(weights, device="cpu", max_detections=2)
+    for odd in [odd for odd in odd_images if isinstance(odd.shown, np.ndarray)][::6]:
+        best = predictor(read_image(odd.path)).scores[0].item()
+        found = [e["score"] for e in entries if e["file_name"] == str(odd.path)]
+        assert max(found) == pytest.approx(best, abs=1e-4)
+
+
+def test_what_is_written(weights, photos, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    status = run(
+        weights, photos, "-r", "--output", out, "--json", out / "a.json", "--csv", out / "a.csv",
+        "--max-detections", 4,
+    )  # fmt: skip
+    assert status == 0
+    captured = capsys.readouterr()
+    assert "3 images, 12 detections" in captured.out
+    assert captured.err == ""
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.csv",
+        "a.json",
+        "x.jpg",
+        "x_2.jpg",
+        "y.png",
+    ]
+    entries = json.loads((out / "a.json").read_text())
+    predictor = Predictor.from_checkpoint(weights, device="cpu", max_detections=4)
+    found = predictor(read_image(photos / "b" / "y.png"))
+    of_y = [entry for entry in entries if entry["image_id"] == 2]
+    assert [entry["file_name"] for entry in of_y] == [str(photos / "b" / "y.png")] * 4
+    corners = torch.tensor([entry["bbox"] for entry in of_y])
+    corners[:, 2:] += corners[:, :2]
+    torch.testing.assert_close(corners, found.pred_boxes.tensor, rtol=0, atol=1e-3)
+    assert [entry["category_id"] for entry in of_y] == found.pred_classes.tolist()
+    with open(out / "a.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert rows[8]["file"] == str(photos / "b" / "y.png")
+    assert rows[8]["class_name"] == CLASS_NAMES[int(rows[8]["class_id"])]
+    assert float(rows[8]["score"]) == pytest.approx(found.scores[0].item(), abs=1e-5)
+    assert rows[8]["frame"] == ""
+    # Small images are enlarged, and something is drawn.
+    drawn = np.asarray(Image.open(out / "y.png")).astype(int)
+    assert drawn.shape == (450, 300, 3)
+    plain = np.asarray(Image.open(photos / "b" / "y.png").resize((300, 450))).astype(int)
+    assert (np.abs(drawn - plain).max(-1) > 60).mean() > 0.01
+
+
+def test_inputs_are_never_overwritten(weights, photos, capsys):
+    before = (photos / "b" / "x.jpg").read_bytes()
+    assert run(weights, photos / "b", "--output", photos / "b") == 0
+    assert (photos / "b" / "x.jpg").read_bytes() == before
+    assert (photos / "b" / "x_2.jpg").exists()
+    for option in ("--json", "--csv"):
+        assert run(weights, photos / "b", option, photos / "b" / "x.jpg") == 2
+        assert run(weights, photos / "b", option, weights) == 2
+    assert run(weights, photos, "--json", photos / "r", "--csv", photos / "r") == 2
+    assert run(weights, photos / "a", "--output", photos / "a" / "x.jpg") == 2
+    assert capsys.readouterr().err.count("smca-predict: --") == 6
+    assert (photos / "b" / "x.jpg").read_bytes() == before
+
+
+def test_a_second_run_does_not_predict_its_own_pictures(weights, photos, capsys):
+    for _ in range(2):
+        assert run(weights, photos, "-r", "--output", photos / "out") == 0
+        assert "3 images" in capsys.readouterr().out
+
+
+def test_without_an_output_it_prints(weights, photos, capsys):
+    assert run(weights, photos / "a" / "x.jpg", "--max-detections", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{photos / 'a' / 'x.jpg'}: 1 found"
+    assert lines[1].split()[0] in CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("names", "status", "sentence"),
+    [
+        (["a/x.jpg", "gone.jpg"], 1, "gone.jpg: there is no such file"),
+        (["gone.jpg"], 2, "gone.jpg: there is no such file"),
+        (["a", "*.tif"], 1, "*.tif: no file matches"),
+        (["."], 2, "the folder has no images or videos"),
+        (["a/x.jpg", "gone.mp4"], 1, "gone.mp4: there is no such file"),
+    ],
+)
+def test_the_status_tells(weights, photos, capsys, names, status, sentence):
+    assert run(weights, *(photos / name for name in names)) == status
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("smca-predict: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--weights", "gone.pth"], "gone.pth does not exist"),
+        (["--config-file", "smca_r51"], "no config named 'smca_r51'"),
+        (["--config-file", "gone.py"], "config file 'gone.py' does not exist"),
+        (["--threshold", "2"], "threshold is 2.0"),
+        (["--batch-size", "0"], "batch_size is 0"),
+        (["--max-frames", "0"], "--max-frames is 0"),
+        (["--device", "cuda:77"], "device cuda:77"),
+        (["--coco-json", "x.json"], "--coco-json has an effect on --json only"),
+        (["--coco-json", "gone.json", "--json", "r.json"], "gone.json cannot be read"),
+    ],
+)
+def test_bad_arguments(weights, photos, tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert run(weights, photos / "a", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("smca-predict: ")
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [photos]
+
+
+def test_coco_ids(weights, photos, tmp_path, capsys):
+    annotations = tmp_path / "annotations.json"
+    categories = [
+        {"id": i, "name": n} for i, n in zip((5, 2, 9), ("dog", "cat", "bird"), strict=True)
+    ]
+    images = [
+        {"id": 70, "file_name": "a/x.jpg", "height": 60, "width": 90},
+        {"id": 80, "file_name": "b/x.jpg", "height": 60, "width": 90},
+    ]
+    content = {"images": images, "categories": categories, "annotations": []}
+    annotations.write_text(json.dumps(content))
+    target = tmp_path / "results.json"
+    assert run(weights, photos, "-r", "--json", target, "--coco-json", annotations) == 1
+    assert f"y.png: {annotations} has no image of that name" in capsys.readouterr().err
+    entries = json.loads(target.read_text())
+    assert {entry["image_id"] for entry in entries} == {70, 80}
+    assert {entry["category_id"] for entry in entries} == {2, 5, 9}
+    assert set(entries[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert len(COCO(str(annotations)).loadRes(str(target)).anns) == len(entries)
+    categories[0]["name"] = "horse"
+    annotations.write_text(json.dumps(content))
+    assert run(weights, photos, "--json", target, "--coco-json", annotations) == 2
+    assert "such as 'horse' instead of 'dog'" in capsys.readouterr().err
+
+
+def test_after_an_interruption_the_files_are_whole(weights, photos, tmp_path, monkeypatch, capsys):
+    real = prediction_run.read_image
+
+    def interrupted(path, **options):
+        if path.name == "y.png":
+            raise KeyboardInterrupt
+        return real(path, **options)
+
+    monkeypatch.setattr(prediction_run, "read_image", interrupted)
+    monkeypatch.setattr(Predictor, "_batch_size_of", lambda self, pending: 1)
+    target, lines = tmp_path / "r.json", tmp_path / "r.csv"
+    assert (
+        run(weights, photos, "-r", "--json", target, "--csv", lines, "--max-detections", 3) == 130
+    )
+    assert len(json.loads(target.read_text())) == 6
+    assert len(lines.read_text().splitlines()) == 7
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_ctrl_c_ends_a_real_process_in_order(weights, tmp_path):
+    for number in range(400):
+        cv2.imwrite(str(tmp_path / f"{number:04d}.png"), picture()[..., ::-1])
+    target = tmp_path / "r.json"
+    process = subprocess.Popen(
+        [*RUN, "--weights", weights, "--device", "cpu", "--threshold", "0", "--batch-size", "1",
+         "--output", str(tmp_path / "out"), "--json", str(target), str(tmp_path)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    done = {entry["image_id"] for entry in json.loads(target.read_text())}
+    assert done
+    assert done == set(range(len(done)))
+    assert len(done) < 400
+    for path in tmp_path.glob("out/*.png"):
+        Image.open(path).load()
+
+
+def test_file_names_that_are_no_text(weights, photos, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9 \n.jpg")
+    os.rename(photos / "a" / "x.jpg", photos / "a" / name)
+    lines = tmp_path / "r.csv"
+    out = tmp_path / "out"
+    assert run(weights, photos / "a", "--csv", lines, "--output", out) == 0
+    assert b"caf\xe9" in lines.read_bytes()
+    assert [path.name for path in out.iterdir()] == [name]
+    (photos / "a" / name).write_bytes(b"")
+    assert run(weights, photos / "a") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert r"caf\udce9 \n.jpg: it is empty" in error

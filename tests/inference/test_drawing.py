@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from smca.inference.drawing import class_color, draw_boxes
+
+
+def found(size, *rows):
+    boxes, classes, scores = zip(*rows, strict=True) if rows else ((), (), ())
+    return Instances(
+        size,
+        pred_boxes=Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        pred_classes=torch.tensor(classes, dtype=torch.int64),
+    )
+
+
+def is_color(drawn, class_id):
+    return (drawn[..., ::-1] == class_color(class_id)).all(-1)
+
+
+def test_the_box_is_where_it_belongs_in_its_class_color():
+    image = np.full((200, 300, 3), 40, np.uint8)
+    drawn = draw_boxes(image, found((200, 300), ([50, 80, 150, 160], 1, 0.5)), ["a", "b"])
+    assert drawn.shape == image.shape
+    assert (image == 40).all()
+    mask = is_color(drawn, 1)
+    assert mask[80:161, 50].all()
+    assert mask[80:161, 150].all()
+    assert mask[160, 50:151].all()
+    # Inside it is as it was; the label is above.
+    assert (drawn[90:150, 60:140] == 40).all()
+    assert mask[60:80].any()
+    assert (drawn[161:] == 40).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[0, 0, 40, 20], [0, 0, 300, 200], [280, 100, 300, 200], [-9, -9, 400, 300], [5, 5, 5, 5]],
+)
+def test_the_label_stays_in_the_image(box):
+    image = np.zeros((200, 300, 3), np.uint8)
+    short = draw_boxes(image, found((200, 300), (box, 0, 0.9)), ["a"])
+    long = draw_boxes(image, found((200, 300), (box, 0, 0.9)), ["a name of many letters"])
+    assert is_color(long, 0).sum() > is_color(short, 0).sum() + 500
+
+
+def test_the_best_is_on_top():
+    image = np.zeros((100, 100, 3), np.uint8)
+    box = [20, 40, 80, 90]
+    drawn = draw_boxes(image, found((100, 100), (box, 0, 0.9), (box, 1, 0.8)))
+    assert is_color(drawn, 0)[40:91, 20].all()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1, 1), (8, 8)), ((100, 60), (400, 240)), ((399, 300), (798, 600)), ((400, 9), (400, 9))],
+)
+def test_small_images_are_enlarged_on_request(size, expected):
+    image = np.zeros((*size, 3), np.uint8)
+    height, width = size
+    drawn = draw_boxes(image, found(size, ([0, 0, width, height], 0, 0.5)), enlarge=True)
+    assert drawn.shape == (*expected, 3)
+    assert draw_boxes(image, found(size)).shape == (*size, 3)
+    # To its right and lower end, too.
+    assert is_color(drawn, 0)[expected[0] // 2, -1]
+    assert is_color(drawn, 0)[-1, -1]
+
+
+def test_colors_differ():
+    colors = np.array([class_color(class_id) for class_id in range(12)], dtype=float)
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1) + 999 * np.eye(12)
+    assert distances.min() > 25
+    assert colors.max(1).min() == 255
+
+
+def test_odd_class_names():
+    image = np.zeros((200, 300, 3), np.uint8)
+    rows = [([50, 80, 150, 160], number, 0.5) for number in range(4)]
+    assert draw_boxes(image, found((200, 300), *rows), ["two\nlines", "größe", "", "鳥"]).any()
