@@ -3,7 +3,6 @@
 import atexit
 import copy
 import multiprocessing
-import multiprocessing.synchronize
 import os
 import random
 import signal
@@ -52,7 +51,7 @@ class TrainLoader:
         self.num_workers = num_workers
         self.start_iteration = 0
         self._seed = seed
-        self._closing: multiprocessing.synchronize.Event | None = None
+        self._closing: _Flag | None = None
         self._source = _PositionedDataset(DatasetFromList(list(dataset), copy=False), mapper, seed)
 
     @property
@@ -68,21 +67,25 @@ class TrainLoader:
             start_iteration=self.start_iteration,
         )
         self.close()
-        self._closing = multiprocessing.Event()
+        self._closing = _Flag()
         # Before multiprocessing's own, which ends the workers with a signal.
         atexit.register(self._closing.set)
-        return iter(
-            DataLoader(
-                self._source,
-                batch_sampler=sampler,
-                num_workers=self.num_workers,
-                collate_fn=_as_list,
-                persistent_workers=False,
-                worker_init_fn=_IgnoreSignals(self._closing),
-                # Workers' own seeds are never used; this keeps the main process's generator untouched.
-                generator=torch.Generator(),
-            )
+        loader = DataLoader(
+            self._source,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_as_list,
+            persistent_workers=False,
+            worker_init_fn=_IgnoreSignals(self._closing),
+            # Workers' own seeds are never used; this keeps the main process's generator untouched.
+            generator=torch.Generator(),
         )
+        # A worker inherits this, and so keeps signals waiting until it can handle them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IgnoreSignals.SIGNALS)
+        try:
+            return iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close(self) -> None:
         """Let the loading processes of the last iterator end; it must not be used any more."""
@@ -92,19 +95,35 @@ class TrainLoader:
             self._closing = None
 
 
+class _Flag:
+    """One bit that processes share; unlike an Event without a lock, which a second signal would wait for."""
+
+    def __init__(self) -> None:
+        self._value = multiprocessing.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
 class _IgnoreSignals:
     """Keeps loading processes alive when a scheduler or a terminal signals the whole group.
 
     The training process decides when to stop, and needs batches until then.
     """
 
-    def __init__(self, closing: "multiprocessing.synchronize.Event"):
+    SIGNALS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+
+    def __init__(self, closing: _Flag):
         self._closing = closing
 
     def __call__(self, _worker: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._end_if_closing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
 
     def _end_if_closing(self, *_signal: object) -> None:
         if self._closing.is_set():

@@ -1,7 +1,6 @@
 """The checkpoints of a training: written whole, verified when read, the newest good one found."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -17,7 +16,15 @@ from smca.checkpoint.model_info import INFO_KEY, ModelInfo
 
 from .ema import WeightAverage
 from .main_process import run_on_main
-from .run_directory import FINAL, MANIFEST, checkpoint_files
+from .newest_checkpoint import (
+    fingerprint,
+    first_line,
+    load_checkpoint,
+    newest_checkpoint,
+    one_line,
+    read_manifest,
+)
+from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -78,8 +85,8 @@ class RunCheckpointer:
         """
         name = FINAL if final else f"model_{iteration:07d}.pth"
         self._write(name, self._weights(iteration) | {"trainer": self._trainer.state_dict()})
-        manifest = self._read_manifest()
-        manifest[name] = _fingerprint(self._root / name) | {"iteration": iteration}
+        manifest = read_manifest(self._root)
+        manifest[name] = fingerprint(self._root / name) | {"iteration": iteration}
         self._write_text(MANIFEST, json.dumps(manifest, indent=1))
         self._write_text("last_checkpoint", name)
         self._prune(manifest)
@@ -98,22 +105,14 @@ class RunCheckpointer:
         Raises:
             ValueError: if there is none, or it belongs to another model.
         """
-        name = run_on_main(self._newest_whole)
-        path = self._root / name
-        try:
-            content = _load(path)
-        except OSError as error:
-            raise ValueError(
-                f"{path} cannot be read here ({error}): train.output_dir must be on a file system that all "
-                "machines share"
-            ) from error
+        path = run_on_main(self._newest_whole)
+        content = load_checkpoint(path)
         try:
             self._model.load_state_dict(content["model"])
             self._trainer.load_state_dict(content["trainer"])
         except (RuntimeError, KeyError, ValueError) as error:
-            reason = " ".join(str(error).split())
             raise ValueError(
-                f"--resume: {path} does not fit this config ({reason[:300]}); resume with the config it was made "
+                f"--resume: {path} does not fit this config ({one_line(error)}); resume with the config it was made "
                 f"with, {self._root / 'config.yaml'}, or start a new run from it with train.init_checkpoint={path}"
             ) from error
         if self._average is not None:
@@ -134,43 +133,21 @@ class RunCheckpointer:
             content[INFO_KEY] = info.to_json()
         return content
 
-    def _newest_whole(self) -> str:
-        manifest = self._read_manifest()
-        found = checkpoint_files(self._root)
-        # A file that the manifest does not know was renamed just before the end: newer than all others.
-        known = [name for name in manifest if name in found]
-        known.sort(key=lambda name: manifest[name]["iteration"], reverse=True)
-        unknown = [name for name in found if name not in manifest]
-        unknown.sort(key=lambda name: (self._root / name).stat().st_mtime, reverse=True)
-        damaged = []
-        for name in unknown + known:
-            reason = _damage(self._root / name, manifest.get(name))
-            if reason is None:
-                return name
-            damaged.append(name)
-            logger.warning(
-                "%s is damaged (%s); trying the one before it.", self._root / name, reason
-            )
-        raise ValueError(
-            f"--resume: no checkpoint of {self._root} can be read ({', '.join(damaged)} damaged); start without "
-            "--resume, with train.init_checkpoint=FILE if you have other weights"
-        )
-
-    def _read_manifest(self) -> dict[str, dict]:
-        try:
-            return json.loads((self._root / MANIFEST).read_text())
-        except (OSError, ValueError):
-            # The files themselves are still there, and are tried one by one.
-            return {}
+    def _newest_whole(self) -> Path:
+        # Left by a process that was killed while it wrote.
+        for partial in self._root.glob("*.part"):
+            partial.unlink(missing_ok=True)
+        return newest_checkpoint(self._root)
 
     def _prune(self, manifest: dict[str, dict]) -> None:
         if self._max_to_keep is None:
             return
-        periodic = [name for name in manifest if name != FINAL]
-        periodic.sort(key=lambda name: manifest[name]["iteration"])
+        # From the directory, for a file that was written just before a kill is not in the manifest.
+        periodic = [name for name in checkpoint_files(self._root) if name != FINAL]
+        periodic.sort(key=iteration_of)
         for name in periodic[: -self._max_to_keep]:
             (self._root / name).unlink(missing_ok=True)
-            del manifest[name]
+            manifest.pop(name, None)
         self._write_text(MANIFEST, json.dumps(manifest, indent=1))
 
     def _write(self, name: str, content: dict) -> None:
@@ -201,7 +178,7 @@ class RunCheckpointer:
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             cause = error.__context__ if isinstance(error.__context__, OSError) else error
-            reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+            reason = getattr(cause, "strerror", None) or first_line(cause)
             raise CheckpointWriteError(
                 f"cannot write {self._root / name}: {reason}; earlier checkpoints are unharmed, make room and go on "
                 "with --resume"
@@ -227,31 +204,6 @@ class CheckpointHook(HookBase):
         if not (final or due or self.trainer.stop_signum):
             return
         run_on_main(lambda: self._checkpointer.save(self.trainer.iter, final=final))
-
-
-def _load(path: Path) -> dict:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _fingerprint(path: Path) -> dict:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _damage(path: Path, expected: Mapping | None) -> str | None:
-    """Why a file is not what was written, or None."""
-    if expected is not None:
-        actual = _fingerprint(path)
-        for key in ("bytes", "sha256"):
-            if actual[key] != expected[key]:
-                return f"its {key} are {actual[key]} instead of {expected[key]}"
-        return None
-    try:
-        content = _load(path)
-    except Exception as error:
-        return str(error).splitlines()[0]
-    return None if "trainer" in content else "it holds no state to resume from"
 
 
 def _sync_directory(path: Path) -> None:

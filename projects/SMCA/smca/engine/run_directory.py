@@ -28,6 +28,11 @@ def checkpoint_files(output_dir: str | Path) -> list[str]:
     )
 
 
+def iteration_of(name: str) -> int:
+    """The iteration after which a periodic checkpoint was written, from its name."""
+    return int(name.removeprefix("model_").removesuffix(".pth"))
+
+
 def has_checkpoint(output_dir: str | Path) -> bool:
     return bool(checkpoint_files(output_dir))
 

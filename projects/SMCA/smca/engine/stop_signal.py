@@ -35,6 +35,7 @@ class StopSignal:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        self.signum = 0
         before = {signum: signal.signal(signum, self._receive) for signum in STOP_SIGNALS}
         try:
             yield
@@ -45,10 +46,11 @@ class StopSignal:
     def _receive(self, signum: int, _frame) -> None:
         if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.signum:
-            logger.warning(
-                "%s: the training is saved and ends after this step%s.",
-                signal.Signals(signum).name,
-                " (again to end it at once)" if signum == signal.SIGINT else "",
-            )
+        if self.signum:
+            return
         self.signum = signum
+        logger.warning(
+            "%s: the training is saved and ends after this step%s.",
+            signal.Signals(signum).name,
+            " (again to end it at once)" if signum == signal.SIGINT else "",
+        )

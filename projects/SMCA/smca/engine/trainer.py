@@ -1,5 +1,6 @@
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from smca.data.loader import TrainLoader
+from smca.data.loader import TrainLoader, check_batch_size
 
 from .ema import WeightAverage
 from .nonfinite import NonFiniteError, file_names, first_bad_gradient, first_bad_tensor
@@ -64,8 +65,12 @@ class Trainer(TrainerBase):
             average: EMA weights, updated after every step.
             skip_nonfinite: steps in a row that may be left out because a loss or gradient is not finite.
             seed: dropout and whatever else is random in a step follows from it, the iteration and the process.
+
+        Raises:
+            ValueError: if the forward passes of all processes cannot share the images of a step evenly.
         """
         super().__init__()
+        check_batch_size(loader.total_batch_size, accumulate_steps)
         model.train()
         self.model = model
         self.loader = loader
@@ -92,14 +97,22 @@ class Trainer(TrainerBase):
             OSError: if a hook could not write.
         """
         self.loader.start_iteration = start_iter
-        self._batches = iter(self.loader)
         try:
+            # Loading processes are started inside, so that a signal meanwhile ends neither them nor this one.
             with self._signal.listening():
+                self._batches = iter(self.loader)
                 super().train(start_iter, max_iter)
         except _Stopped as stopped:
             raise stopped.error from None
         finally:
             self.loader.close()
+            self._batches = None
+
+    def before_train(self) -> None:
+        try:
+            super().before_train()
+        except OSError as error:
+            raise _Stopped(error) from error
 
     def run_step(self) -> None:
         start = time.perf_counter()
@@ -218,14 +231,20 @@ class Trainer(TrainerBase):
     def _gradient_norm(self, batch: list[dict]) -> float:
         self.precision.unscale(self.optimizer)
         max_norm = self.clip_grad_norm if self.clip_grad_norm > 0 else math.inf
-        norm = nn.utils.clip_grad_norm_(self._parameters, max_norm).item()
-        if not math.isfinite(norm):
+        try:
+            norm = nn.utils.clip_grad_norm_(self._parameters, max_norm, error_if_nonfinite=True)
+        except RuntimeError as error:
+            # Raised before the gradients are scaled, which would spread a NaN over all of them.
+            norms = [p.grad.norm() for p in self._parameters if p.grad is not None]
+            norm = torch.stack(norms).norm().item()
+            if math.isfinite(norm):
+                raise
             # Gradients are averaged over the processes, so all of them see this.
             raise NonFiniteError(
                 f"iteration {self.iter}: the gradient norm is {norm} ({file_names(batch)}); "
                 f"{first_bad_gradient(self._detector)}; no parameter was changed"
-            )
-        return norm
+            ) from error
+        return norm.item()
 
     def _leave_out(self, error: NonFiniteError) -> None:
         self._skipped += 1
@@ -252,7 +271,10 @@ class Trainer(TrainerBase):
 
     def _seed_generators(self, part: int) -> None:
         words = (self._seed, self.iter, part, comm.get_rank())
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        word = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+        torch.manual_seed(word)
+        np.random.seed(word % 2**32)
+        random.seed(word)
 
     def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Buffers that a forward pass changes, with copies."""

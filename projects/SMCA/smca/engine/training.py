@@ -5,7 +5,6 @@ import logging
 import math
 from collections.abc import Callable
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.engine import default_writers, hooks
 from detectron2.engine.defaults import create_ddp_model
@@ -17,11 +16,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from smca.checkpoint import model_info_from_lazy
+from smca.data import class_names
 from smca.evaluation import EvaluationHook
 
 from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
 from .inputs import initialize, resolve_device
+from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
 from .run_directory import has_checkpoint
 from .schedule import iteration_of_epoch
@@ -53,7 +54,7 @@ def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
     """
     model = build_model(cfg)
     if resume and has_checkpoint(cfg.train.output_dir):
-        DetectionCheckpointer(model, cfg.train.output_dir).resume_or_load("", resume=True)
+        load_newest_weights(model, cfg.train.output_dir)
     else:
         initialize(cfg, model, training=False)
     return evaluate(cfg, model)
@@ -108,7 +109,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         model=model,
         trainer=trainer,
         average=average,
-        info=model_info_from_lazy(cfg),
+        info=model_info_from_lazy(cfg, class_names=class_names(cfg)),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
     trainer.register_hooks(_build_hooks(cfg, model, checkpointer, average, per_epoch, max_iter))
