@@ -183,6 +183,28 @@ def test_cut_short(name, write, share, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "write"), FORMATS)
+def test_damaged_bytes_end_in_one_sentence(name, write, tmp_path):
+    path = tmp_path / name
+    write(path)
+    data, random, messages = path.read_bytes(), np.random.RandomState(0), []
+    for trial in range(120):
+        damaged = bytearray(data)
+        start, length = random.randint(len(data)), random.randint(1, 200)
+        if trial % 2:
+            damaged[start : start + length] = bytes(len(damaged[start : start + length]))
+        else:
+            for position in random.randint(len(data), size=4):
+                damaged[position] = random.randint(256)
+        path.write_bytes(damaged)
+        try:
+            read_model_file(path)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 60
+    assert all(str(path) in message and "\n" not in message for message in messages)
+
+
 def test_a_torch_file_named_pkl(tmp_path):
     for old in (False, True):
         torch.save(STATE, tmp_path / "w.pkl", _use_new_zipfile_serialization=not old)

@@ -129,7 +129,9 @@ def _reason(error: Exception) -> str:
         return "it is cut off or damaged"
     if "Weights only load failed" in text or isinstance(error, LookupError | EOFError):
         return "it is cut off or no file of torch.save"
-    return _first_line(error).partition(". ")[0]
+    if isinstance(error, UnicodeDecodeError):
+        return "it is damaged"
+    return f"it is damaged ({_first_line(error).partition('. ')[0]})"
 
 
 def _first_line(error: Exception) -> str:
