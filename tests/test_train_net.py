@@ -302,12 +302,14 @@ def test_a_checkpoint_of_another_model_says_what_was_skipped(run, finished, tmp_
         f"train.init_checkpoint={finished}/model_final.pth",
         "model.decoder.num_queries=12",
         "model.decoder.num_layers=1",
+        "model.decoder.ffn_dim=48",
         "train.max_iter=1",
         "optimizer.lr=0.0",
     )
     log = (tmp_path / "log.txt").read_text()
     (misshapen,) = [line for line in log.splitlines() if "skipped for their shape" in line]
-    assert "decoder.query_embedding.weight (10, 32) instead of (12, 32)" in misshapen
+    assert "decoder.layers.0.ffn.linear1.weight (64, 32) instead of (48, 32)" in misshapen
+    assert "decoder.query_embedding.weight: 10 rows of 10 for 12" in log
     (unknown,) = [line for line in log.splitlines() if "the model has no such tensor" in line]
     assert "decoder.layers.1." in unknown
     before, after = weights(finished), weights(tmp_path)

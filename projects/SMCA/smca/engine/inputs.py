@@ -9,6 +9,7 @@ from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
 from smca.config import num_classes_of
+from smca.data.class_names import class_names
 from smca.data.detection_dataset import (
     check_classes,
     check_evaluated_classes,
@@ -75,7 +76,7 @@ def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: boo
     """
     source = cfg.train.init_checkpoint
     if source:
-        load_initial_weights(model, source, report=report)
+        load_initial_weights(model, source, class_names=model_class_names(cfg), report=report)
     elif not training:
         raise ValueError(
             "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
@@ -87,6 +88,12 @@ def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: boo
             "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN and "
             "model.backbone.freeze_at=0 to train from scratch"
         )
+
+
+def model_class_names(cfg: DictConfig) -> tuple[str, ...]:
+    """Names of the model's classes; none if the data set has none, or another number of them."""
+    names = class_names(cfg)
+    return names if len(names) == num_classes_of(cfg.model) else ()
 
 
 def _check_settings(cfg: DictConfig) -> None:

@@ -16,12 +16,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from smca.checkpoint import model_info_from_lazy
-from smca.data import class_names
 from smca.evaluation import EvaluationHook
 
 from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
-from .inputs import initialize, resolve_device
+from .inputs import initialize, model_class_names, resolve_device
 from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
 from .run_directory import has_checkpoint
@@ -109,7 +108,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         model=model,
         trainer=trainer,
         average=average,
-        info=model_info_from_lazy(cfg, class_names=class_names(cfg)),
+        info=model_info_from_lazy(cfg, class_names=model_class_names(cfg)),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
     trainer.register_hooks(_build_hooks(cfg, model, checkpointer, average, per_epoch, max_iter))
