@@ -92,9 +92,10 @@ class HungarianMatcher:
         num_layers, num_queries, _ = logits.shape
         class_cost = self.classification.matching_cost(logits, target.labels)
         flat = boxes.flatten(0, 1)
-        l1_cost = torch.cdist(flat, target.boxes, p=1)
+        wanted = target.boxes.to(flat.dtype)
+        l1_cost = torch.cdist(flat, wanted, p=1)
         giou = generalized_box_iou(
-            box_convert(flat, "cxcywh", "xyxy"), box_convert(target.boxes, "cxcywh", "xyxy")
+            box_convert(flat, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")
         )
         box_cost = self.box_weight * l1_cost - self.giou_weight * giou
         return self.class_weight * class_cost + box_cost.view(num_layers, num_queries, -1)
