@@ -63,9 +63,16 @@ def test_small_images_are_enlarged_on_request(size, expected):
     drawn = draw_boxes(image, found(size, ([0, 0, width, height], 0, 0.5)), enlarge=True)
     assert drawn.shape == (*expected, 3)
     assert draw_boxes(image, found(size)).shape == (*size, 3)
-    # To its right and lower end, too.
-    assert is_color(drawn, 0)[expected[0] // 2, -1]
-    assert is_color(drawn, 0)[-1, -1]
+
+
+def test_a_box_of_the_whole_image_shows_on_all_sides():
+    drawn = draw_boxes(
+        np.zeros((100, 60, 3), np.uint8), found((100, 60), ([0, 0, 60, 100], 0, 0.5))
+    )
+    mask = is_color(drawn, 0)
+    assert mask[:, 0].all()
+    assert mask[:, -1].all()
+    assert mask[-1].all()
 
 
 def test_colors_differ():

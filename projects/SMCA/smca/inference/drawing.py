@@ -41,7 +41,7 @@ def draw_boxes(
         canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     diagonal = math.hypot(*canvas.size)
-    font = _font(round(min(32, max(13, diagonal / 75))))
+    font = _font(round(min(28, max(10, diagonal / 60))))
     line = max(1, round(min(6, diagonal / 350)))
     limits = np.array([canvas.width - 1, canvas.height - 1] * 2)
     order = found.scores.argsort().tolist()
