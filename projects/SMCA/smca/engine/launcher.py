@@ -51,7 +51,7 @@ def launch(
         SystemExit: with the exit status of a process that failed; it has said why.
     """
     if all(name in os.environ for name in TORCHRUN_VARIABLES):
-        rank, world, local_rank, local_world = (int(os.environ[v]) for v in TORCHRUN_VARIABLES)
+        rank, world, local_rank, local_world = _torchrun_numbers()
         _check_gpus(device, local_world)
         _join(device, "env://", rank, world, local_rank, local_world)
         _run_and_leave(main, args)
@@ -72,6 +72,20 @@ def launch(
         start_method="spawn",
     )
     _wait(context)
+
+
+def _torchrun_numbers() -> list[int]:
+    given = {name: os.environ[name] for name in TORCHRUN_VARIABLES}
+    try:
+        numbers = rank, world, local_rank, local_world = [int(value) for value in given.values()]
+    except ValueError:
+        numbers = []
+    if not numbers or not (0 <= rank < world and 0 <= local_rank < local_world <= world):
+        described = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(
+            f"torchrun's variables {described} fit no training; start it with torchrun, or unset them"
+        )
+    return numbers
 
 
 def _worker(
