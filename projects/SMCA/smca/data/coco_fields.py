@@ -17,10 +17,14 @@ class Problem(NamedTuple):
     Attributes:
         kind: short name that is the same for all records with this trouble.
         sentence: names the record.
+        part: "image", "annotation" or "category".
+        index: place in the file's list, from 0.
     """
 
     kind: str
     sentence: str
+    part: str
+    index: int
 
 
 class Records:
@@ -54,7 +58,7 @@ class Records:
         if self.good[index]:
             self.good[index] = False
             kind = kind or f"malformed {self.kind}"
-            self.problems.append(Problem(kind, f"{self.name(index)} {what}"))
+            self.problems.append(Problem(kind, f"{self.name(index)} {what}", self.kind, index))
 
     def read_ids(self) -> list:
         """The field "id" as it is, for naming records; None where there is none."""

@@ -15,9 +15,11 @@ all are; annotation ids, which nothing needs; the numbers in a box, see ``coco_f
 from __future__ import annotations
 
 import collections
+import contextlib
+import gc
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +38,12 @@ class CocoFile(NamedTuple):
     Attributes:
         tables: the records without problems.
         problems: of the others.
+        renamed: categories that were given a name of their own, old and new.
     """
 
     tables: CocoTables
     problems: list[Problem]
+    renamed: list[tuple[str, str]]
 
 
 def read_coco_json(path: str | os.PathLike, *, label: str | None = None) -> CocoFile:
@@ -57,7 +61,7 @@ def read_coco_json(path: str | os.PathLike, *, label: str | None = None) -> Coco
     if key is None:
         raise ValueError(f"{label} does not exist")
     if key not in _cache:
-        _cache[key] = _parse(_load(path, label), label)
+        _cache[key] = parse_coco(load_coco_json(path, label=label))
         while len(_cache) > _CACHED_FILES:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
@@ -71,7 +75,7 @@ def read_valid_coco_json(path: str | os.PathLike, *, label: str | None = None) -
         ValueError: also for a record that cannot be read, naming the first one.
     """
     label = label or str(path)
-    tables, problems = read_coco_json(path, label=label)
+    tables, problems, _ = read_coco_json(path, label=label)
     if problems:
         more = f", and {len(problems) - 1} more such records" if len(problems) > 1 else ""
         raise ValueError(
@@ -92,11 +96,19 @@ def file_key(path: str | os.PathLike) -> tuple | None:
     return (os.path.realpath(path), status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _load(path: str | os.PathLike, label: str) -> dict:
+def load_coco_json(path: str | os.PathLike, *, label: str, keep_segmentation: bool = False) -> dict:
+    """The json's content: an object with lists of images and categories, and of annotations if it has any.
+
+    Raises:
+        ValueError: one sentence, if it is anything else.
+    """
     try:
         # Files from Windows may start with a byte order mark.
         text = Path(path).read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_hook=_without_segmentation)
+        with _no_garbage_collection():
+            content = json.loads(
+                text, object_hook=None if keep_segmentation else _without_segmentation
+            )
     except OSError as error:
         raise ValueError(f"{label} cannot be read: {error.strerror}") from error
     except RecursionError as error:
@@ -115,19 +127,33 @@ def _load(path: str | os.PathLike, label: str) -> dict:
     return content
 
 
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """It would look for cycles among millions of new objects over and over, which takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _without_segmentation(record: dict) -> dict:
     # Polygons are most of COCO's file, and would take gigabytes of memory.
     record.pop("segmentation", None)
     return record
 
 
-def _parse(content: dict, label: str) -> CocoFile:
+def parse_coco(content: dict) -> CocoFile:
+    """Columns and problems of what :func:`load_coco_json` returned."""
     images = Records(content["images"], "image")
     image_ids, file_names, sizes = _read_images(images)
     categories = Records(content["categories"], "category")
-    class_ids, class_names = _read_categories(categories)
+    class_ids, names = _read_categories(categories)
+    class_names = distinct_names(names, class_ids)
     annotations = Records(content.get("annotations", []), "annotation")
-    columns = _read_annotations(annotations, image_ids, class_ids, label)
+    columns = _read_annotations(annotations, image_ids, class_ids)
     tables = CocoTables(
         image_ids=image_ids,
         file_names=file_names,
@@ -137,7 +163,9 @@ def _parse(content: dict, label: str) -> CocoFile:
         has_annotations="annotations" in content,
         **columns,
     )
-    return CocoFile(tables, [*images.problems, *categories.problems, *annotations.problems])
+    problems = [*images.problems, *categories.problems, *annotations.problems]
+    renamed = [pair for pair in zip(names, class_names, strict=True) if pair[0] != pair[1]]
+    return CocoFile(tables, problems, renamed)
 
 
 def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
@@ -174,7 +202,7 @@ def _read_categories(categories: Records) -> tuple[list, list[str]]:
         if not (name.strip() and is_writable(name)):
             categories.reject(index, f"has name {show(name)}, which names no class")
     good = sorted(np.flatnonzero(categories.good), key=lambda i: ids[i])
-    return [ids[i] for i in good], distinct_names([names[i] for i in good], [ids[i] for i in good])
+    return [ids[i] for i in good], [names[i] for i in good]
 
 
 def distinct_names(names: Sequence[str], ids: Sequence) -> list[str]:
@@ -186,7 +214,7 @@ def distinct_names(names: Sequence[str], ids: Sequence) -> list[str]:
     ]
 
 
-def _read_annotations(annotations: Records, image_ids: list, class_ids: list, label: str) -> dict:
+def _read_annotations(annotations: Records, image_ids: list, class_ids: list) -> dict:
     ids = annotations.read_ids()
     image_of = _read_id(annotations, "image_id", like=image_ids)
     class_of = _read_id(annotations, "category_id", like=class_ids)
@@ -231,6 +259,11 @@ def _read_annotations(annotations: Records, image_ids: list, class_ids: list, la
         areas=areas[good],
         is_crowd=is_crowd[good],
         of_unknown_images=int(unknown.sum()),
+        unknown_image_examples=tuple(
+            f"{annotations.name(i)} has image_id {show(image_of[i])}"
+            for i in np.flatnonzero(unknown)[:20]
+        ),
+        from_json=True,
     )
 
 

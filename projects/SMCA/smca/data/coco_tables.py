@@ -27,6 +27,8 @@ class CocoTables:
         areas: (M,) float64 in pixels, as COCO's evaluation takes them to tell small from large.
         is_crowd: (M,) bool.
         of_unknown_images: annotations left out since no image has their image_id.
+        unknown_image_examples: sentences about the first of them.
+        from_json: whether annotations were records of a file.
         has_annotations: False for a file without a list of annotations, such as COCO's test sets.
     """
 
@@ -43,6 +45,8 @@ class CocoTables:
     areas: np.ndarray
     is_crowd: np.ndarray
     of_unknown_images: int = 0
+    unknown_image_examples: tuple[str, ...] = ()
+    from_json: bool = False
     has_annotations: bool = True
 
     def with_classes(self, names: Sequence[str], *, label: str, other: str) -> CocoTables:

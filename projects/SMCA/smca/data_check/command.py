@@ -1,0 +1,128 @@
+"""The command ``smca-check-dataset``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+
+import smca.data  # noqa: F401 - registers the digits
+
+from .check import check_dataset
+from .fix import check_target, fix_dataset
+from .plot import draw_report
+from .table import format_report, report_as_json
+
+CLEAN, FAULTS, NOT_CHECKED = 0, 1, 2
+
+_DESCRIPTION = """Inspects a data set before training: its annotations, and every image file.
+
+    smca-check-dataset train.json --images train/ --output train.png
+    smca-check-dataset train.json --images train/ --fix train_fixed.json
+    smca-check-dataset coco_2017_train --no-images
+    smca-check-dataset my_train --import my_package.my_data
+
+DATASET is a COCO json or the name of a registered data set. Exit status: 0 no faults, 1 faults, 2 it cannot be
+checked."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="smca-check-dataset",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="a COCO json, or a registered name")
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="the folder that file names in the json are relative to"
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="look at the annotations only, which is quick"
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="import this module first: it registers the data set",
+    )
+    parser.add_argument(
+        "--num-queries",
+        type=int,
+        default=300,
+        metavar="Q",
+        help="object queries of the model: images with more objects are faults (default: 300)",
+    )
+    parser.add_argument("--output", metavar="PICTURE", help="draw distributions and samples")
+    parser.add_argument("--json", metavar="REPORT", dest="report", help="write the report as json")
+    parser.add_argument("--fix", metavar="NEW", help="write a corrected copy of the json")
+    parser.add_argument(
+        "--force", action="store_true", help="let --fix overwrite a file, never the checked one"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="processes that read images; 0 reads in this one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="records named per fault (default: 3)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args)
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
+        print(f"smca-check-dataset: {' '.join(str(error).split())}", file=sys.stderr)
+        return NOT_CHECKED
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.workers < 0 or args.num_queries < 1:
+        raise ValueError("--workers must be 0 or more, and --num-queries 1 or more")
+    if args.modules:
+        sys.path.insert(0, os.getcwd())
+    for module in args.modules:
+        importlib.import_module(module)
+    report = check_dataset(
+        args.dataset,
+        image_root=args.images,
+        images=not args.no_images,
+        num_queries=args.num_queries,
+        workers=args.workers,
+        progress=sys.stderr.isatty(),
+    )
+    if args.fix:
+        check_target(report, args.fix, overwrite=args.force)
+    print(format_report(report, examples=args.examples))
+    if args.report:
+        _write_report(report_as_json(report), args.report)
+    if args.output:
+        draw_report(report, args.output)
+        print(f"\nPicture: {args.output}")
+    if args.fix:
+        changes = fix_dataset(report, args.fix, overwrite=args.force)
+        print(f"\nWritten to {args.fix}, {report.json_file} is as it was. Changed:")
+        print("\n".join(f"  {change}" for change in changes or ["nothing"]))
+    return FAULTS if report.findings else CLEAN
+
+
+def _write_report(content: dict, path: str) -> None:
+    partial = f"{path}.tmp"
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What is wrong with a data set's annotations, counted by kind."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from smca.data.coco_faults import find_box_faults, look_like_corners
+from smca.data.coco_json import CocoFile
+from smca.data.coco_tables import CocoTables
+
+MAX_EXAMPLES = 20
+
+
+class Finding(NamedTuple):
+    """
+    Attributes:
+        kind: short name.
+        count: how often.
+        remedy: what ``--fix`` does about it, or else what the user can do.
+        fixable: whether ``--fix`` does it.
+        examples: sentences or names of records, the first few.
+    """
+
+    kind: str
+    count: int
+    remedy: str
+    fixable: bool
+    examples: list[str]
+
+
+REMEDIES = {
+    "malformed image": "leaves out the image and its annotations",
+    "malformed annotation": "leaves out the annotation",
+    "malformed category": "leaves out the category and its annotations",
+    "duplicate image id": "leaves out the second image; the annotations stay with the first",
+    "duplicate category id": "leaves out the second category",
+    "category name used twice": "renames all but the last",
+    "unknown category": "leaves out the annotation",
+    "annotation of an unknown image": "leaves out the annotation",
+    "annotation without id": "gives it an id",
+    "duplicate annotation id": "gives the later ones new ids",
+    "boxes look like (x1, y1, x2, y2)": "rewrites all boxes as (x, y, width, height)",
+    "box not finite": "leaves out the annotation",
+    "box without area": "leaves out the annotation",
+    "box outside the image": "leaves out the annotation",
+    "box partly outside the image": "cuts it at the image's edge",
+    "missing image file": "leaves out the image and its annotations",
+    "unreadable image file": "leaves out the image and its annotations",
+    "image of another size": "scales the boxes if the shape is the same, else leaves out the image",
+}
+"""What ``--fix`` does about each kind of fault that it can do something about."""
+
+TOO_MANY_OBJECTS = "more objects than queries"
+
+
+def finding(kind: str, count: int, examples: Iterable[str], remedy: str = "") -> Finding:
+    fixable = kind in REMEDIES
+    shown = [text for text, _ in zip(examples, range(MAX_EXAMPLES), strict=False)]
+    return Finding(kind, count, REMEDIES[kind] if fixable else remedy, fixable, shown)
+
+
+def find_record_faults(file: CocoFile) -> list[Finding]:
+    """Records that cannot be read, and ids that do not fit together."""
+    found = []
+    by_kind = collections.defaultdict(list)
+    for problem in file.problems:
+        kind = "annotation of an unknown image" if problem.kind == "unknown image" else problem.kind
+        by_kind[kind].append(problem.sentence)
+    unknown = "annotation of an unknown image"
+    for kind in REMEDIES:
+        sentences = by_kind.get(kind, [])
+        count = len(sentences)
+        if kind == unknown and file.tables.of_unknown_images:
+            count = file.tables.of_unknown_images
+            sentences = sentences or file.tables.unknown_image_examples
+        if count:
+            found.append(finding(kind, count, sentences))
+    if file.renamed:
+        sentences = [f"{old!r}, here called {new!r}" for old, new in file.renamed]
+        found.append(finding("category name used twice", len(sentences), sentences))
+    return found
+
+
+def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Finding]:
+    """Ids, boxes and numbers of objects.
+
+    Args:
+        tables: of the readable records.
+        num_queries: of the model; an image with more objects cannot be detected whole.
+    """
+    found = _find_id_faults(tables)
+    if look_like_corners(tables):
+        kind = "boxes look like (x1, y1, x2, y2)"
+        examples = (_show_box(tables, i) for i in range(len(tables.boxes)))
+        found.append(finding(kind, len(tables.boxes), examples))
+    faults = find_box_faults(tables.boxes, tables.sizes[tables.image_index])
+    for kind, mask in (
+        ("box not finite", faults.not_finite),
+        ("box without area", faults.without_area),
+        ("box outside the image", faults.outside),
+        ("box partly outside the image", faults.partly_outside),
+    ):
+        rows = np.flatnonzero(mask)
+        if rows.size:
+            found.append(finding(kind, int(rows.size), (_show_box(tables, i) for i in rows)))
+    counts = objects_per_image(tables)
+    crowded = np.flatnonzero(counts > num_queries)
+    if crowded.size:
+        order = crowded[np.argsort(-counts[crowded], kind="stable")]
+        examples = (
+            f"image (id {tables.image_ids[i]}) {tables.file_names[i]} has {counts[i]} objects"
+            for i in order
+        )
+        remedy = f"set model.decoder.num_queries above {counts.max()}, it is {num_queries}"
+        found.append(finding(TOO_MANY_OBJECTS, int(crowded.size), examples, remedy))
+    return found
+
+
+def objects_per_image(tables: CocoTables) -> np.ndarray:
+    """(N,) int64, crowds not counted."""
+    return np.bincount(
+        tables.image_index[~tables.is_crowd], minlength=len(tables.image_ids)
+    ).astype(np.int64)
+
+
+def repeated_ids(ids: Sequence) -> list[int]:
+    """Places of ids that stood before, in order; what is no id at all is passed over."""
+    if set(map(type, ids)) <= {int} and len(set(ids)) == len(ids):
+        return []
+    seen: set = set()
+    places = []
+    for place, value in enumerate(ids):
+        if not is_id(value):
+            continue
+        if value in seen:
+            places.append(place)
+        seen.add(value)
+    return places
+
+
+def is_id(value) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _find_id_faults(tables: CocoTables) -> list[Finding]:
+    found = []
+    ids = tables.annotation_ids
+    absent = []
+    # The user's own code gives no ids, and needs none.
+    if tables.from_json and not set(map(type, ids)) <= {int, str}:
+        absent = [i for i, value in enumerate(ids) if not is_id(value)]
+    if absent:
+        found.append(
+            finding("annotation without id", len(absent), (tables.describe(i) for i in absent))
+        )
+    again = repeated_ids(ids)
+    if again:
+        found.append(
+            finding("duplicate annotation id", len(again), (tables.describe(i) for i in again))
+        )
+    return found
+
+
+def _show_box(tables: CocoTables, index: int) -> str:
+    image = tables.image_index[index]
+    box = ", ".join(f"{v:.6g}" for v in tables.boxes[index])
+    size = "x".join(f"{v:.0f}" for v in tables.sizes[image])
+    return f"{tables.describe(index)} [{box}] in {tables.file_names[image]} ({size})"

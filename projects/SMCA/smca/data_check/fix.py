@@ -1,0 +1,213 @@
+"""Writes a corrected copy of a COCO json; the original stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+
+import numpy as np
+
+from smca.data.coco_faults import clip_boxes, find_box_faults, look_like_corners
+from smca.data.coco_json import load_coco_json, parse_coco
+from smca.data.coco_tables import CocoTables
+from smca.data.prepared_dataset import same_aspect
+
+from .check import CheckReport
+from .findings import is_id, repeated_ids
+from .image_check import ImageState
+
+
+def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) -> list[str]:
+    """Write what ``report`` is about to ``target``, with the faults mended that can be.
+
+    Args:
+        report: of a data set that is a json.
+        target: the new file.
+        overwrite: whether it may exist.
+
+    Returns:
+        What was changed, one phrase each; empty if nothing was.
+
+    Raises:
+        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image.
+    """
+    check_target(report, target, overwrite=overwrite)
+    content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
+    content.setdefault("annotations", [])
+    changes: Counter[str] = Counter()
+    _drop_bad_records(content, changes)
+    if report.states:
+        _mend_images(content, _states_by_name(report), changes)
+    _mend_boxes(content, changes)
+    _mend_ids(content, changes)
+    if not content["images"]:
+        raise ValueError(f"{report.json_file}: no image would be left, so {target} was not written")
+    _write_json(content, target)
+    return [f"{count} {what}" for what, count in changes.items()]
+
+
+def check_target(report: CheckReport, target: str, *, overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: if ``target`` may not be written.
+    """
+    if report.json_file is None:
+        raise ValueError(
+            f"{report.name} is made by code, so there is no json to fix; correct the code"
+        )
+    if os.path.exists(target):
+        if os.path.samefile(target, report.json_file):
+            raise ValueError(
+                f"{target} is the file that was checked; give --fix the name of a new one"
+            )
+        if not overwrite:
+            raise ValueError(f"{target} exists already; --force overwrites it")
+
+
+def _drop_bad_records(content: dict, changes: Counter) -> None:
+    file = parse_coco(content)
+    lists = {"image": "images", "annotation": "annotations", "category": "categories"}
+    for part, key in lists.items():
+        bad = {p.index for p in file.problems if p.part == part and p.kind != "unknown image"}
+        kinds = Counter(p.kind for p in file.problems if p.index in bad and p.part == part)
+        for kind, count in kinds.items():
+            changes[f"records left out: {kind}"] += count
+        content[key] = [record for i, record in enumerate(content[key]) if i not in bad]
+    # Second images and categories of an id are gone, the annotations of lost ones are not.
+    file = parse_coco(content) if content["images"] and content["categories"] else file
+    bad = {p.index for p in file.problems if p.part == "annotation"}
+    known = {image["id"] for image in content["images"]}
+    kept = []
+    for index, annotation in enumerate(content["annotations"]):
+        if annotation["image_id"] not in known:
+            changes["records left out: annotation of an unknown image"] += 1
+        elif index in bad:
+            changes["records left out: annotation of a category that was left out"] += 1
+        else:
+            kept.append(annotation)
+    content["annotations"] = kept
+    names = dict(zip(file.tables.class_ids, file.tables.class_names, strict=True))
+    for category in content["categories"]:
+        name = names.get(category["id"], category["name"])
+        if name != category["name"]:
+            category["name"] = name
+            changes["categories renamed"] += 1
+
+
+def _states_by_name(report: CheckReport) -> dict[str, ImageState]:
+    return dict(zip(report.tables.file_names, report.states, strict=True))
+
+
+def _mend_images(content: dict, states: dict[str, ImageState], changes: Counter) -> None:
+    """Leave out images that cannot be read; give those of another size their own, with their boxes."""
+    factors: dict = {}
+    kept = []
+    for image in content["images"]:
+        state = states[image["file_name"]]
+        stated = (image["width"], image["height"])
+        if state.size is None:
+            changes["images left out: missing or unreadable"] += 1
+            continue
+        if state.size != stated:
+            actual, said = np.array([state.size], float), np.array([stated], float)
+            if not same_aspect(said, actual)[0]:
+                changes["images left out: another shape than stated"] += 1
+                continue
+            changes["images given their own size, boxes scaled"] += 1
+            image["width"], image["height"] = state.size
+            factors[image["id"]] = (actual / said)[0].tolist()
+        kept.append(image)
+    content["images"] = kept
+    ids = {image["id"] for image in kept}
+    annotations = [a for a in content["annotations"] if a["image_id"] in ids]
+    if gone := len(content["annotations"]) - len(annotations):
+        changes["annotations left out with their image"] += gone
+    content["annotations"] = annotations
+    for annotation in annotations:
+        factor = factors.get(annotation["image_id"])
+        if factor is not None:
+            _scale(annotation, *factor, changes)
+
+
+def _scale(annotation: dict, x: float, y: float, changes: Counter) -> None:
+    left, top, width, height = annotation["bbox"]
+    annotation["bbox"] = [left * x, top * y, width * x, height * y]
+    if isinstance(annotation.get("area"), int | float):
+        annotation["area"] *= x * y
+    for key in ("segmentation", "keypoints"):
+        if annotation.pop(key, None):
+            changes[f"{key} left out where boxes were scaled"] += 1
+
+
+def _mend_boxes(content: dict, changes: Counter) -> None:
+    if not content["images"]:
+        return
+    tables = parse_coco(content).tables
+    annotations = content["annotations"]
+    if look_like_corners(tables):
+        changes["boxes rewritten from corners"] += len(annotations)
+        for annotation in annotations:
+            left, top, right, bottom = annotation["bbox"]
+            annotation["bbox"] = [left, top, right - left, bottom - top]
+            annotation["area"] = (right - left) * (bottom - top)
+        tables = parse_coco(content).tables
+    sizes = tables.sizes[tables.image_index]
+    faults = find_box_faults(tables.boxes, sizes)
+    for mask, what in (
+        (faults.not_finite, "not finite"),
+        (faults.without_area, "without area"),
+        (faults.outside, "outside the image"),
+    ):
+        if mask.any():
+            changes[f"boxes left out: {what}"] += int(mask.sum())
+    _cut(tables, annotations, faults.partly_outside, clip_boxes(tables.boxes, sizes))
+    if faults.partly_outside.any():
+        changes["boxes cut at the image's edge"] += int(faults.partly_outside.sum())
+    gone = set(tables.positions[faults.unusable].tolist())
+    content["annotations"] = [a for i, a in enumerate(annotations) if i not in gone]
+
+
+def _cut(tables: CocoTables, annotations: list, mask: np.ndarray, boxes: np.ndarray) -> None:
+    for row in np.flatnonzero(mask):
+        annotation = annotations[tables.positions[row]]
+        left, top, width, height = boxes[row].tolist()
+        # An area that is the box's own follows it; a mask's stays.
+        if annotation.get("area") == tables.boxes[row, 2] * tables.boxes[row, 3]:
+            annotation["area"] = width * height
+        annotation["bbox"] = [left, top, width, height]
+
+
+def _mend_ids(content: dict, changes: Counter) -> None:
+    annotations = content["annotations"]
+    ids = [annotation.get("id") for annotation in annotations]
+    absent = [place for place, value in enumerate(ids) if not is_id(value)]
+    again = repeated_ids(ids)
+    free = 1 + max((value for value in ids if type(value) is int), default=0)
+    for number, place in enumerate([*absent, *again], start=free):
+        annotations[place]["id"] = number
+    if absent or again:
+        changes["annotations given new ids"] += len(absent) + len(again)
+
+
+def _write_json(content: dict, target: str) -> None:
+    folder = os.path.dirname(os.path.abspath(target))
+    os.makedirs(folder, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, target)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

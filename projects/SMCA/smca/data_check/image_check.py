@@ -1,0 +1,88 @@
+"""Reads every image file of a data set, in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image
+from tqdm import tqdm
+
+from smca.data.image_files import UNREADABLE, is_file, size_of
+
+from .findings import Finding, finding
+
+_CHUNK = 32
+
+
+class ImageState(NamedTuple):
+    """
+    Attributes:
+        size: (width, height) in pixels as Detectron2 reads it, EXIF rotation applied; None if it cannot.
+        error: "missing", or why the file cannot be read; empty if it can.
+        turned: whether the EXIF rotation swaps width and height.
+    """
+
+    size: tuple[int, int] | None
+    error: str = ""
+    turned: bool = False
+
+
+def read_images(paths: Sequence[str], *, workers: int, progress: bool) -> list[ImageState]:
+    """The state of each file; every pixel is decoded, which is the only way to see that a file is cut off.
+
+    Args:
+        paths: of the files.
+        workers: processes; 0 reads in this one.
+        progress: show a bar on stderr.
+    """
+    bar = {"total": len(paths), "desc": "reading images", "unit": "img", "disable": not progress}
+    if workers == 0:
+        return list(tqdm(map(read_image_state, paths), **bar))
+    with ProcessPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(read_image_state, paths, chunksize=_CHUNK), **bar))
+
+
+def read_image_state(path: str) -> ImageState:
+    if not is_file(path):
+        return ImageState(None, "missing")
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            size = size_of(image)
+            turned = size != image.size
+            image.convert("RGB")
+    except UNREADABLE as error:
+        return ImageState(None, " ".join(str(error).split()) or type(error).__name__)
+    return ImageState(size, turned=turned)
+
+
+def find_image_faults(
+    paths: Sequence[str], states: Sequence[ImageState], stated: np.ndarray
+) -> list[Finding]:
+    """
+    Args:
+        paths, states: of N files.
+        stated: (N, 2) float64 (width, height) in pixels that the annotations give, inf where they give none.
+    """
+    missing = [path for path, state in zip(paths, states, strict=True) if state.error == "missing"]
+    unreadable = [
+        f"{path}: {state.error}"
+        for path, state in zip(paths, states, strict=True)
+        if state.error not in ("", "missing")
+    ]
+    other = []
+    for path, state, (width, height) in zip(paths, states, stated.tolist(), strict=True):
+        if state.size is None or width == np.inf or state.size == (width, height):
+            continue
+        note = ", turned by its EXIF data" if state.turned and state.size == (height, width) else ""
+        size = "x".join(map(str, state.size))
+        other.append(f"{path} is {size}{note}, stated as {width:.0f}x{height:.0f}")
+    found = (
+        ("missing image file", missing),
+        ("unreadable image file", unreadable),
+        ("image of another size", other),
+    )
+    return [finding(kind, len(texts), texts) for kind, texts in found if texts]

@@ -1,0 +1,209 @@
+"""One picture of a data set: distributions above, sample images with their boxes below."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+
+from smca.data.coco_faults import find_box_faults
+from smca.data.coco_tables import CocoTables
+from smca.data.image_files import UNREADABLE, is_file
+
+from .check import CheckReport
+from .statistics import COCO_AREAS, Statistics
+
+_SAMPLES = 8
+_COLUMNS = 4
+_BARS = 24
+_BLUE, _RED = "#3b6fb6", "#e01f3d"
+# Matplotlib's, without the red one, which marks faults.
+_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
+
+
+def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0) -> None:
+    """Write the picture, whole or not at all.
+
+    Args:
+        report: of a data set.
+        output: a .png, .jpg, .pdf or .svg file.
+        seed: which images are shown.
+
+    Raises:
+        ValueError: if matplotlib cannot write such a file.
+    """
+    # Late, because it takes longer than all else here and only those who draw need it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    samples = choose_samples(report.tables, report.paths, seed=seed)
+    rows = -(-len(samples) // _COLUMNS)
+    figure = Figure(figsize=(14, 4.2 + 3.4 * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    heights = [3.8, *([3.4] * rows)]
+    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=heights)
+    axes = [figure.add_subplot(grid[0, column]) for column in range(_COLUMNS)]
+    _draw_classes(axes[0], report.statistics)
+    _draw_sizes(axes[1], report.statistics)
+    _draw_aspects(axes[2], report.statistics)
+    _draw_counts(axes[3], report.statistics)
+    for number, image in enumerate(samples):
+        axis = figure.add_subplot(grid[1 + number // _COLUMNS, number % _COLUMNS])
+        _draw_sample(axis, report, image)
+    s = report.statistics
+    faults = sum(f.count for f in report.findings)
+    figure.suptitle(
+        f"{Path(report.name).name}: {s.images} images, {s.objects} objects, {len(s.class_names)} classes, "
+        + (f"{faults} faults" if faults else "no faults"),
+        x=0.01, ha="left", fontweight="bold",
+    )  # fmt: skip
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"{output.name}.tmp")
+    try:
+        figure.savefig(partial, format=output.suffix.lstrip(".") or "png")
+        os.replace(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def choose_samples(tables: CocoTables, paths: list[str], *, seed: int = 0) -> list[int]:
+    """Places of up to ``_SAMPLES`` images that exist: half of them with a faulty box where there are any.
+
+    Args:
+        tables: of the data set.
+        paths: of its images; without them there are no samples.
+        seed: of the draw.
+    """
+    if not paths:
+        return []
+    rng = np.random.default_rng(seed)
+    faults = find_box_faults(tables.boxes, tables.sizes[tables.image_index])
+    faulty = np.unique(tables.image_index[faults.unusable | faults.partly_outside])
+    with_objects = np.setdiff1d(np.unique(tables.image_index), faulty)
+    chosen: list[int] = []
+    for pool, wanted in ((faulty, _SAMPLES // 2), (with_objects, _SAMPLES), (faulty, _SAMPLES)):
+        for image in rng.permutation(pool).tolist():
+            if len(chosen) >= wanted:
+                break
+            if image not in chosen and is_file(paths[image]):
+                chosen.append(image)
+    return chosen
+
+
+def _draw_classes(axis, s: Statistics) -> None:
+    order = np.argsort(-s.objects_of_class, kind="stable")
+    shown = order[:_BARS]
+    places = np.arange(len(shown))
+    axis.barh(places, s.objects_of_class[shown], color=_BLUE, height=0.75)
+    size = 9 if len(shown) <= 12 else 6.5
+    names = [_shorten(s.class_names[k]) for k in shown]
+    axis.set_yticks(places, names, fontsize=size)
+    axis.set_ylim(max(len(shown), 6) - 0.4, -0.6)
+    rest = f", the first {_BARS} of {len(order)}" if len(order) > _BARS else ""
+    _finish(axis, f"classes{rest}", "objects")
+
+
+def _draw_sizes(axis, s: Statistics) -> None:
+    title = "object size: {:.0%} small, {:.0%} medium, {:.0%} large".format(*s.share_by_size())
+    sides = s.side[np.isfinite(s.side) & (s.side > 0)]
+    if sides.size:
+        axis.hist(sides, bins=_log_bins(sides), color=_BLUE)
+        axis.set_xscale("log")
+    for area in COCO_AREAS:
+        axis.axvline(np.sqrt(area), color="0.3", linestyle="--", linewidth=1)
+    _finish(axis, title, "√(box area), px; dashed: 32 and 96", "objects")
+    _plain_ticks(axis)
+
+
+def _draw_aspects(axis, s: Statistics) -> None:
+    aspects = s.aspect[np.isfinite(s.aspect) & (s.aspect > 0)]
+    if aspects.size:
+        axis.hist(aspects, bins=_log_bins(aspects), color=_BLUE)
+        axis.set_xscale("log")
+    axis.axvline(1, color="0.3", linestyle="--", linewidth=1)
+    _finish(axis, "object shape", "width / height", "objects")
+    _plain_ticks(axis)
+
+
+def _draw_counts(axis, s: Statistics) -> None:
+    counts = s.objects_in_image
+    top = int(counts.max(initial=0))
+    step = max(1, -(-(top + 1) // 40))
+    axis.hist(counts, bins=np.arange(0, top + step + 1, step) - 0.5, rwidth=0.9, color=_BLUE)
+    _finish(axis, f"objects per image, at most {top}", "objects", "images")
+
+
+def _draw_sample(axis, report: CheckReport, image: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    tables, path = report.tables, report.paths[image]
+    axis.set_axis_off()
+    axis.set_title(_shorten(tables.file_names[image], 40), fontsize=8, loc="left")
+    try:
+        pixels = read_image(path, format="RGB")
+    except UNREADABLE:
+        axis.text(0.5, 0.5, "cannot be read", ha="center", color=_RED)
+        return
+    axis.imshow(pixels)
+    height, width = pixels.shape[:2]
+    rows = np.flatnonzero(tables.image_index == image)
+    faults = find_box_faults(tables.boxes[rows], tables.sizes[tables.image_index[rows]])
+    notes = np.full(len(rows), "", dtype=object)
+    for mask, note in (
+        (faults.without_area, "no area"),
+        (faults.outside, "outside"),
+        (faults.partly_outside, "partly outside"),
+        (tables.is_crowd[rows], "crowd"),
+    ):
+        notes[mask] = note
+    bad = faults.unusable | faults.partly_outside
+    for row, note, is_bad in zip(rows, notes, bad, strict=True):
+        left, top, w, h = tables.boxes[row]
+        if not np.isfinite([left, top, w, h]).all():
+            continue
+        color = _RED if is_bad else _COLORS[tables.class_index[row] % len(_COLORS)]
+        axis.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5), w, h, fill=False, linewidth=2.2 if is_bad else 1.6,
+                edgecolor=color, linestyle=":" if note == "crowd" else "-",
+            )
+        )  # fmt: skip
+        label = _shorten(tables.class_names[tables.class_index[row]], 16)
+        axis.text(
+            min(max(left, 0), width), min(max(top, 0), height),
+            f"{label}: {note}" if note else label, fontsize=7, color="white",
+            va="bottom", ha="right" if left > 0.8 * width else "left", clip_on=False,
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1, "alpha": 0.85},
+        )  # fmt: skip
+    # Room around the image, where boxes that leave it can be seen.
+    margin = 0.06 * max(width, height) if bad.any() else 0
+    axis.set_xlim(-0.5 - margin, width - 0.5 + margin)
+    axis.set_ylim(height - 0.5 + margin, -0.5 - margin)
+
+
+def _log_bins(values: np.ndarray) -> np.ndarray:
+    low, high = values.min(), values.max()
+    return np.geomspace(low * 0.95, high * 1.05, 41)
+
+
+def _plain_ticks(axis) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _finish(axis, title: str, xlabel: str, ylabel: str = "") -> None:
+    axis.set_title(title, fontsize=9.5, loc="left")
+    axis.set_xlabel(xlabel, fontsize=9)
+    axis.set_ylabel(ylabel, fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _shorten(text: str, length: int = 22) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,105 @@
+"""smca-check-dataset from its arguments to its exit status."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from helpers.custom_data import pets, write_data_set
+from smca.data_check.command import main
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        status = main([str(a) for a in arguments])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+def faulty():
+    content = pets()
+    content["annotations"][0]["bbox"] = [1, 1, 5, 0]
+    content["annotations"][1]["bbox"] = [-9, 1, 15, 9]
+    return content
+
+
+def test_clean(run, tmp_path):
+    json_file, images = write_data_set(tmp_path)
+    status, out, err = run(json_file, "--images", images, "--workers", 0)
+    assert (status, err) == (0, "")
+    assert (
+        "3 images (1 without objects), 3 objects of 3 classes, 1 crowds; 3 image files read" in out
+    )
+    assert out.endswith("No faults found.\n")
+
+
+def test_faults_picture_report_and_fix(run, tmp_path):
+    json_file, images = write_data_set(tmp_path, faulty())
+    picture, report, fixed = (tmp_path / name for name in ("p.png", "r.json", "f.json"))
+    status, out, _ = run(
+        json_file, "--images", images, "--workers", 0,
+        "--output", picture, "--json", report, "--fix", fixed,
+    )  # fmt: skip
+    assert status == 1
+    assert "box without area: annotation 0 (id 1) [1, 1, 5, 0] in a.png (40x32)" in out
+    assert f"Written to {fixed}, {json_file} is as it was." in out
+    with Image.open(picture) as image:
+        assert image.size[0] > 1000
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+    content = json.loads(report.read_text())
+    assert {f["kind"]: f["count"] for f in content["faults"]} == {
+        "box without area": 1,
+        "box partly outside the image": 1,
+    }
+    assert content["classes"]["emu"] == {"objects": 1, "images": 1}
+    assert run(fixed, "--images", images, "--workers", 0)[0] == 0
+
+
+def test_a_picture_without_images(run, tmp_path):
+    json_file, _ = write_data_set(tmp_path, faulty())
+    assert run(json_file, "--no-images", "--output", tmp_path / "p.png")[0] == 1
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_registered_name_of_an_imported_module(run, tmp_path, monkeypatch):
+    json_file, images = write_data_set(tmp_path)
+    (tmp_path / "smca_test_module.py").write_text(
+        "from detectron2.data.datasets import register_coco_instances\n"
+        f"register_coco_instances('smca_test_imported', {{}}, {str(json_file)!r}, {str(images)!r})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    status, out, _ = run("smca_test_imported", "--import", "smca_test_module", "--workers", 0)
+    assert status == 0
+    assert "3 image files read" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        (None, [], "neither a file nor a registered data set"),
+        ("{", ["--no-images"], "is no COCO json"),
+        ("[]", ["--no-images"], "its top level is no object"),
+        ('{"images": [], "categories": []}', ["--no-images"], "its list 'images' is empty"),
+        (json.dumps(pets()), [], "where are the images of"),
+        (json.dumps(pets()), ["--no-images", "--workers", "-1"], "--workers must be 0 or more"),
+        (json.dumps(pets()), ["--import", "smca_no_such_module"], "No module named"),
+        (json.dumps(pets()), ["--no-images", "--output", "p.xyz"], "xyz"),
+    ],
+)
+def test_what_cannot_be_checked_ends_in_one_sentence(
+    run, tmp_path, monkeypatch, text, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    json_file = tmp_path / "data.json"
+    if text is not None:
+        json_file.write_text(text)
+    status, _, err = run(json_file, *arguments)
+    assert status == 2
+    assert err.startswith("smca-check-dataset: ")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {"data.json"}
