@@ -38,6 +38,7 @@ with warnings.catch_warnings():
     from smca.config import cfg_from_lazy
     from smca.data import DigitsError
     from smca.engine import (
+        TrainingInterrupted,
         apply_overrides,
         check_inputs,
         has_checkpoint,
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # With the traceback, but only to log.txt.
         logging.getLogger("smca").debug("The demo stopped.", exc_info=True)
         sys.exit(f"demo: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted):
         sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
 
 
@@ -227,7 +228,11 @@ def summarize(root: Path, numbers: dict[str, float], stages: dict[str, float]) -
         "AP of each class:",
         tabulate([classes], headers="keys", tablefmt="github", disable_numparse=True),
         f"In {root}{os.sep}:\n" + textwrap.indent(tabulate(files, tablefmt="plain"), "  "),
-        "Next, SMCA with all three scales:\n"
+        "Next, a file to share, and what it finds in images:\n"
+        f"  .venv/bin/smca-publish {root} --name digits_demo --output-dir {root / 'published'}\n"
+        f"  .venv/bin/smca-predict --weights {root / 'published'}/digits_demo_*.pth datasets/digits/val "
+        f"--output {root / 'found'}\n"
+        "or SMCA with all three scales:\n"
         "  .venv/bin/python train_net.py --config-file configs/digits/smca.py",
     ]
     return "\n\n".join(parts)
