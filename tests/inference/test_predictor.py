@@ -12,6 +12,7 @@ from helpers.builders import small_model
 from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint, zoo_checkpoint
 from helpers.odd_images import picture, turned
 from smca import model_zoo
+from smca.checkpoint.convert_released import convert_to_released
 from smca.inference import Predictor
 
 SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]
@@ -198,6 +199,16 @@ def test_from_config(tmp_path, checkpoint):
     assert_same(by_file(draw((60, 90))), expected)
     with pytest.raises(ValueError, match=r"a.pth: its tensors are not those .* unknown"):
         Predictor.from_config("digits/detr", path)
+
+
+def test_a_release_of_others(tmp_path):
+    name = "digits/smca_single_scale"
+    path = zoo_checkpoint(tmp_path / "a.pth", name)
+    state = torch.load(path, weights_only=True)["model"]
+    kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save({"model": convert_to_released(kept)}, tmp_path / "released.pth")
+    found = Predictor.from_config(name, tmp_path / "released.pth", device="cpu")(draw((60, 90)))
+    assert_same(found, Predictor.from_checkpoint(path, device="cpu")(draw((60, 90))))
 
 
 @pytest.mark.parametrize(

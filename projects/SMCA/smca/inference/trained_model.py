@@ -1,9 +1,8 @@
 """From a checkpoint, or a config and a checkpoint, to a model with all of its weights."""
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -15,7 +14,8 @@ from smca.checkpoint import (
     model_info_from_lazy,
     read_model_file,
 )
-from smca.config import DETECTION_LIMITS
+from smca.config import DETECTION_LIMITS, num_classes_of
+from smca.data.class_names import class_names, fill_num_classes
 
 # Left in or out of a checkpoint without effect on predictions.
 _COUNTERS = "num_batches_tracked"
@@ -54,10 +54,12 @@ def load_config(config: str, weights: str) -> tuple[nn.Module, ModelInfo]:
 
     is_file = config.endswith(".py")
     lazy = load_config_file(config) if is_file else model_zoo.get_config(config)
-    info = model_info_from_lazy(lazy, config_name=config, class_names=_class_names(lazy))
     file = read_model_file(model_zoo.resolve_weights(weights))
-    if file.info is not None and file.info.class_names:
-        info = dataclasses.replace(info, class_names=file.info.class_names)
+    fill_num_classes(lazy)
+    names = file.class_names or _names_of_data(lazy)
+    if len(names) != num_classes_of(lazy.model):
+        names = ()
+    info = model_info_from_lazy(lazy, config_name=config, class_names=names)
     return _build(info, file.best_state_dict, weights), info
 
 
@@ -80,13 +82,15 @@ def limit_detections(model: nn.Module, limit: int) -> None:
     raise ValueError(f"max_detections: a {type(model).__name__} has no limit of detections")
 
 
-def _class_names(lazy: DictConfig) -> list[str]:
-    """Of the data set that the config tests on, as far as they are known without loading it."""
+def _names_of_data(lazy: DictConfig) -> Sequence[str]:
+    """Classes of the data set that the config tests on, which need not be at hand."""
     names = OmegaConf.select(lazy, "dataloader.test.dataset.names")
-    if not names:
-        return []
-    name = names if isinstance(names, str) else names[0]
-    return list(MetadataCatalog.get(name).get("thing_classes") or [])
+    name = names if isinstance(names, str) else next(iter(names or ()), "")
+    known = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
+    try:
+        return known or class_names(lazy)
+    except ValueError:
+        return ()
 
 
 def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Module:
