@@ -19,6 +19,7 @@ from smca.data.loader import check_batch_size
 
 from .precision import DTYPES
 from .run_directory import has_checkpoint
+from .schedule import learning_rate_factor
 
 
 def resolve_device(device: str) -> str:
@@ -105,6 +106,11 @@ def _check_settings(cfg: DictConfig) -> None:
         )
     if settings.ema.enabled and not 0 <= settings.ema.decay < 1:
         raise ValueError(f"train.ema.decay {settings.ema.decay} must be at least 0 and below 1")
+    if settings.skip_nonfinite is not None and settings.skip_nonfinite < 0:
+        raise ValueError(
+            f"train.skip_nonfinite {settings.skip_nonfinite} must be at least 0; null is 0, in float16 16"
+        )
+    learning_rate_factor(cfg)
     keep = settings.checkpointer.max_to_keep
     if keep is not None and keep < 2:
         raise ValueError(

@@ -2,11 +2,28 @@ import math
 from collections.abc import Sequence
 
 from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import DictConfig
 
 
 def iteration_of_epoch(epoch: float, iterations_per_epoch: float) -> int:
     """First iteration at which ``epoch`` epochs' worth of images have been seen."""
     return math.ceil(epoch * iterations_per_epoch - 1e-6)
+
+
+def learning_rate_factor(cfg: DictConfig) -> float:
+    """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for.
+
+    Raises:
+        ValueError: for an unknown rule, or a reference that is no batch size.
+    """
+    rule, reference = cfg.train.lr_scaling.rule, cfg.train.lr_scaling.reference_batch_size
+    if reference < 1:
+        raise ValueError(f"train.lr_scaling.reference_batch_size {reference} must be at least 1")
+    ratio = cfg.dataloader.train.total_batch_size / reference
+    rules = {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
+    if rule not in rules:
+        raise ValueError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
+    return rules[rule]
 
 
 class EpochSchedule(ParamScheduler):

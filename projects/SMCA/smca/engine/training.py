@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import math
 from collections.abc import Callable
 
 from detectron2.config import instantiate
@@ -24,7 +23,7 @@ from .inputs import initialize, model_class_names, resolve_device
 from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
 from .run_directory import has_checkpoint
-from .schedule import iteration_of_epoch
+from .schedule import iteration_of_epoch, learning_rate_factor
 from .trainer import Trainer
 
 logger = logging.getLogger("smca.engine")
@@ -130,20 +129,6 @@ def _build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
     if factor != 1:
         logger.info("Learning rates are multiplied by %.4g for the batch size.", factor)
     return optimizer
-
-
-def learning_rate_factor(cfg: DictConfig) -> float:
-    """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for.
-
-    Raises:
-        ValueError: for an unknown rule.
-    """
-    rule = cfg.train.lr_scaling.rule
-    ratio = cfg.dataloader.train.total_batch_size / cfg.train.lr_scaling.reference_batch_size
-    rules = {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
-    if rule not in rules:
-        raise ValueError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
-    return rules[rule]
 
 
 def _distribute(model: nn.Module, settings: DictConfig) -> nn.Module:
