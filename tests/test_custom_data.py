@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from helpers.custom_data import PETS, TINY_MODEL, data_overrides, pets, write_data_set
 from helpers.logs import logging_as_before
+from smca import Predictor
 from smca.data import class_names, fill_num_classes
 from smca.engine import apply_overrides
 
@@ -86,7 +87,12 @@ def test_one_command_trains_and_evaluates_by_name(run, data, tmp_path, capsys):
     config = LazyConfig.load(str(tmp_path / "out" / "config.yaml"))
     assert config.model.num_classes == 3
 
-    weights = f"train.init_checkpoint={tmp_path / 'out' / 'model_final.pth'}"
+    final = str(tmp_path / "out" / "model_final.pth")
+    predictor = Predictor.from_checkpoint(final, threshold=0.0, device="cpu")
+    assert predictor.class_names == ["cat", "dog", "emu"]
+    assert set(predictor(str(data[1] / "a.png")).pred_classes.tolist()) <= {0, 1, 2}
+
+    weights = f"train.init_checkpoint={final}"
     val_only = data_overrides(data, data)[2:]
     run(tmp_path / "again", *val_only, weights, flags=["--eval-only"])
     assert f"{last['bbox/AP']:.4f}" in capsys.readouterr().out

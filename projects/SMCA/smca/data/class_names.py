@@ -14,10 +14,12 @@ from .detection_dataset import class_names_of
 
 
 def class_names(cfg: DictConfig) -> tuple[str, ...]:
-    """Names of classes 0 to K-1: those of the data set to train on or, where that is not at hand, to evaluate on.
+    """Names of classes 0 to K-1: those of the data set to train on or, where it cannot be read, to evaluate on.
+
+    An evaluation needs no training data, and a training without any stops when it loads them.
 
     Raises:
-        ValueError: if neither is at hand, or the annotations cannot be read.
+        ValueError: if neither can be read.
     """
     errors = []
     for split in ("train", "test"):
@@ -25,12 +27,9 @@ def class_names(cfg: DictConfig) -> tuple[str, ...]:
         try:
             _register(node)
             names = node.names
-            name = names if isinstance(names, str) else next(iter(names))
-            return class_names_of(name)
+            return class_names_of(names if isinstance(names, str) else next(iter(names)))
         except ValueError as error:
             errors.append(error)
-            if not _is_absent(node):
-                raise
     raise errors[0]
 
 
@@ -58,8 +57,3 @@ def _register(node: DictConfig) -> None:
 def _is_custom(node: DictConfig) -> bool:
     target = node.get("_target_")
     return (locate(target) if isinstance(target, str) else target) is load_custom_dataset
-
-
-def _is_absent(node: DictConfig) -> bool:
-    """Whether the data set's paths are not given, so that an evaluation may do without them."""
-    return _is_custom(node) and not (node.json_file and node.image_root)

@@ -82,9 +82,6 @@ def class_names_of(name: str) -> tuple[str, ...]:
         ValueError: if it is not registered or its annotations cannot be read.
     """
     check_registered(name)
-    source = coco_source(name)
-    if source is not None:
-        return tuple(source.read().class_names)
     names = MetadataCatalog.get(name).get("thing_classes")
     return tuple(names) if names else tuple(loaded_dataset(name).tables.class_names)
 
