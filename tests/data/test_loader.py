@@ -1,5 +1,11 @@
 import itertools
+import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +13,7 @@ import torch
 from detectron2.utils import comm
 
 from smca.data import TrainLoader, build_test_loader
+from smca.data.loader import check_batch_size
 
 
 def draw(record: dict) -> dict:
@@ -210,3 +217,157 @@ def test_test_loader_splits_over_ranks(ranks, world_size, count):
         sizes.append(len(share))
     assert seen == list(range(count))
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(4, 3), (2, 4), (4, 0), (4, -1)])
+def test_batches_that_forward_passes_cannot_share(batch_size, steps):
+    with pytest.raises(ValueError, match=f"{steps} (forward passes|must be at least 1)"):
+        check_batch_size(batch_size, steps)
+
+
+def test_forward_passes_of_all_processes_share_a_batch(ranks):
+    ranks(1, 2)
+    check_batch_size(8, 4)
+    with pytest.raises(ValueError, match=r"8 must be .* of the 2 processes times 8 forward passes"):
+        check_batch_size(8, 8)
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("wait", [False, True])
+def test_workers_survive_signals_to_the_whole_group(signum, wait):
+    """From their first moment on, and also when signals come faster than they are handled."""
+    expected = take(make(), 6)
+    loader = make(num_workers=2)
+    batches = iter(loader)
+    found = [next(batches)] if wait else []
+    for _ in range(50):
+        for worker in batches._workers:
+            os.kill(worker.pid, signum)
+            os.kill(worker.pid, signum)
+        time.sleep(0.001)
+    found += itertools.islice(batches, 6 - len(found))
+    assert found == expected
+    assert all(worker.is_alive() for worker in batches._workers)
+    loader.close()
+
+
+def test_the_main_process_takes_signals_as_before():
+    loader = make(num_workers=2)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    batches = iter(loader)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    next(batches)
+    assert [signal.getsignal(signum) for signum in SIGNALS] == [
+        signal.SIG_DFL, signal.default_int_handler, signal.SIG_DFL,
+    ]  # fmt: skip
+
+
+def test_workers_of_a_closed_loader_can_be_ended():
+    loader = make(num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    workers = batches._workers
+    loader.close()
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(10)
+        assert worker.exitcode == 0
+    loader.close()
+
+
+def test_workers_end_when_nobody_iterates_any_more():
+    loader = make(num_workers=2)
+    batches = iter(loader)
+    next(batches)
+    workers = batches._workers
+    del batches
+    for worker in workers:
+        worker.join(10)
+        assert not worker.is_alive()
+
+
+def test_iterating_anew_closes_the_one_before():
+    loader = make(num_workers=1)
+    first = iter(loader)
+    next(first)
+    (worker,) = first._workers
+    second = iter(loader)
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(10)
+    assert worker.exitcode == 0
+    assert next(second) == take(make(), 1)[0]
+    loader.close()
+
+
+SCRIPT = """
+import json, os, signal, sys, time
+from smca.data import TrainLoader
+
+ENDINGS = {
+    "last line": lambda: None,
+    "error": lambda: 1 / 0,
+    "exit": lambda: sys.exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+}
+
+def slow(record):
+    time.sleep(0.05)
+    return record
+
+def train(end, report):
+    loader = TrainLoader(
+        dataset=[{"id": i} for i in range(8)], mapper=slow, total_batch_size=2, num_workers=2
+    )
+    # Global: still there when the interpreter ends, as after a failure of a training.
+    global batches
+    batches = iter(loader)
+    next(batches)
+    os.write(report, json.dumps([worker.pid for worker in batches._workers]).encode())
+    end()
+
+found = {}
+for name, end in ENDINGS.items():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        train(end, writing)
+        sys.exit(0)
+    found[name] = child, reading
+results = {}
+for name, (child, reading) in found.items():
+    pids = json.loads(os.read(reading, 1000))
+    results[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pids
+print(json.dumps(results))
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks processes up in /proc")
+def test_workers_end_with_the_process_however_it_ends(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, timeout=60
+    )
+    results = json.loads(done.stdout)
+    assert {name: status for name, (status, _) in results.items()} == {
+        "last line": 0, "error": 1, "exit": 3, "kill": -9, "terminate": -15,
+    }  # fmt: skip
+    workers = [pid for _, pids in results.values() for pid in pids]
+    assert len(workers) == 10
+    # Orphans look for their parent every five seconds.
+    deadline = time.monotonic() + 15
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

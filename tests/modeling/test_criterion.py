@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.utils import comm
 
 from helpers import oracles
 from helpers.builders import model_config
@@ -168,3 +169,47 @@ def test_configured_weights_are_the_papers():
     for criterion, class_weight in ((focal, 2.0), (published, 1.0)):
         for owner in (criterion, criterion.matcher):
             assert (owner.class_weight, owner.box_weight, owner.giou_weight) == (class_weight, 5, 2)
+
+
+@pytest.mark.parametrize("classification", [FocalClassification(), CrossEntropyClassification()])
+@pytest.mark.parametrize("given", [1.0, 2.5, 40.0])
+def test_a_given_number_of_boxes_replaces_the_batchs_own(classification, given):
+    criterion = built(classification)
+    outputs, targets = drawn_outputs(2, 3), drawn_targets(2, 0, 4)
+
+    own = criterion(outputs, targets)
+    losses = criterion(outputs, targets, given)
+
+    for name, loss in losses.items():
+        # Cross entropy is a mean over the queries, whatever the number of boxes.
+        averaged = "loss_ce" not in name or isinstance(classification, FocalClassification)
+        factor = 6 / given if averaged else 1.0
+        torch.testing.assert_close(loss, own[name] * factor)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole():
+    criterion = built()
+    outputs, targets = drawn_outputs(2, 4), drawn_targets(3, 0, 1, 5)
+    whole = criterion(outputs, targets)
+    parts = [
+        criterion({k: v[:, i : i + 2] for k, v in outputs.items()}, targets[i : i + 2], 9 / 2)
+        for i in (0, 2)
+    ]
+    for name, loss in whole.items():
+        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, loss)
+
+
+def test_without_objects_the_number_of_boxes_is_one():
+    criterion = built()
+    outputs, targets = drawn_outputs(1, 2), drawn_targets(0, 0)
+    torch.testing.assert_close(criterion(outputs, targets), criterion(outputs, targets, 1.0))
+
+
+def test_processes_average_over_the_mean_number_of_boxes(monkeypatch):
+    """Another process has 8 objects."""
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda count: count.add_(8))
+    criterion = built()
+    outputs, targets = drawn_outputs(1, 2), drawn_targets(1, 1)
+    losses = criterion(outputs, targets)
+    torch.testing.assert_close(losses, criterion(outputs, targets, 5.0))
