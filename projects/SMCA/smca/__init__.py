@@ -1,6 +1,7 @@
 """SMCA-DETR for Detectron2. Importing it registers the meta-architecture, the digits data sets and smca:// paths."""
 
 import importlib.util
+import warnings
 
 if importlib.util.find_spec("detectron2") is None:
     raise ImportError(
@@ -8,7 +9,10 @@ if importlib.util.find_spec("detectron2") is None:
         "guide (https://detectron2.readthedocs.io/en/latest/tutorials/install.html) for compiled operators"
     )
 
-from . import modeling
+with warnings.catch_warnings():
+    # Detectron2 0.6 uses what PyTorch deprecates, which its users cannot change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    from . import modeling
 from .config import add_smca_config
 from .data.builtin import register_digits
 from .model_zoo.weights import register_zoo_paths
