@@ -5,7 +5,7 @@ import pytest
 
 from helpers.custom_data import pets
 from smca.data.coco_faults import clip_boxes, find_box_faults
-from smca.data.coco_json import parse_coco
+from smca.data.coco_records import parse_coco
 from smca.data.prepared_dataset import prepare, same_aspect
 
 

@@ -23,7 +23,7 @@ def load_detection_dataset(names: str | Sequence[str], *, filter_empty: bool = F
 
     Handled, and counted in one line of log per data set: boxes without area, outside the image, partly outside or
     not finite, crowds (they stay in the dicts, and the mapper leaves them out), annotations of images that the file
-    does not have, images of another size than stated. Refused, naming the record: see ``coco_json`` and
+    does not have, images of another size than stated. Refused, naming the record: see ``coco_records`` and
     ``catalog_dicts``. Image headers are read in data sets of up to ``MAX_OPENED_IMAGES`` images; larger ones are
     trusted, check them once with ``smca-check-dataset``.
 

@@ -8,7 +8,8 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from smca.data.catalog_dicts import tables_from_dicts
-from smca.data.coco_json import CocoFile, read_coco_json
+from smca.data.coco_json import read_coco_json
+from smca.data.coco_records import CocoFile
 from smca.data.coco_source import coco_source
 from smca.data.coco_tables import CocoTables
 

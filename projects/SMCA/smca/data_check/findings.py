@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from smca.data.coco_faults import find_box_faults, look_like_corners
-from smca.data.coco_json import CocoFile
+from smca.data.coco_records import CocoFile
 from smca.data.coco_tables import CocoTables
 
 MAX_EXAMPLES = 20

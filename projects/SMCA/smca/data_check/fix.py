@@ -10,7 +10,8 @@ from collections import Counter
 import numpy as np
 
 from smca.data.coco_faults import clip_boxes, find_box_faults, look_like_corners
-from smca.data.coco_json import load_coco_json, parse_coco
+from smca.data.coco_json import load_coco_json
+from smca.data.coco_records import parse_coco
 from smca.data.coco_tables import CocoTables
 from smca.data.prepared_dataset import same_aspect
 
