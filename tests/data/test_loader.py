@@ -357,10 +357,20 @@ def is_running(pid: int) -> bool:
 def test_workers_end_with_the_process_however_it_ends(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, timeout=60
-    )
-    results = json.loads(done.stdout)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=60)
+        finally:
+            # Whatever hangs.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    results = json.loads(output)
     assert {name: status for name, (status, _) in results.items()} == {
         "last line": 0, "error": 1, "exit": 3, "kill": -9, "terminate": -15,
     }  # fmt: skip

@@ -87,6 +87,16 @@ def test_the_network_computes_in_half_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", ["train", "eval", "raw"])
+def test_the_heads_compute_in_float32(dtype, mode):
+    model = model_of("smca").train(mode == "train")
+    with watched(model.heads, nn.Linear) as calls, torch.no_grad(), autocast(dtype):
+        (model.raw_outputs if mode == "raw" else model)(batch())
+    assert len(calls) == 4
+    assert {output.dtype for _, output in calls} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_boxes_and_scores_are_float32_and_close(name, dtype):
     model = model_of(name).eval()
