@@ -6,8 +6,8 @@
 1. Other classes: the digits' images with three classes of shapes ("loops", "strokes", "curves") instead of ten digits.
    Steps until AP50 60, from scratch and from the checkpoint.
 2. A subset by name: only 1, 3 and 7 of the digits. AP before the first step, and after fine-tuning.
-3. 200 images with the classes of shapes: the default recipe from scratch and from the checkpoint, and the small-data
-   recipe of configs/digits/fine_tune.py, several seeds each.
+3. 200 images with the classes of shapes: the default recipe from scratch and from the checkpoint, the same for as many
+   epochs as the small-data recipe has, and that recipe (configs/digits/fine_tune.py); several seeds each.
 """
 
 import argparse
@@ -100,7 +100,11 @@ def small_data(folder: Path, args: argparse.Namespace) -> list[dict]:
     arms = {
         "default recipe, from scratch": (SCRATCH, []),
         "default recipe, from the checkpoint": (SCRATCH, start),
-        "small-data recipe, from the checkpoint": (TUNE, start),
+        "default rates for 40 epochs, from the checkpoint": (
+            SCRATCH,
+            [*start, "train.epochs=40", "lr_multiplier.drop_epochs=[32]"],
+        ),
+        "small-data recipe, 40 epochs, from the checkpoint": (TUNE, start),
     }
     runs = []
     for arm, (config, overrides) in arms.items():

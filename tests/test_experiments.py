@@ -132,7 +132,7 @@ def _shrink_sizes(augmentations):
 @pytest.mark.parametrize("name", model_zoo.list_configs())
 def test_two_iterations_reach_every_parameter(name, tiny_coco, tmp_path, monkeypatch):
     # What the frozen norms of the COCO models would be loaded from cannot be downloaded here.
-    monkeypatch.setattr("smca.engine.training.frozen_norm_without_weights", lambda model: False)
+    monkeypatch.setattr("smca.engine.inputs.frozen_norm_without_weights", lambda model: False)
     cfg = _small_run(name, tmp_path)
     check_inputs(cfg, training=True)
     torch.manual_seed(0)

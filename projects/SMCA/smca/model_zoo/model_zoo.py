@@ -19,7 +19,7 @@ from .weights import local_file
 BASE_DIRECTORIES = ("common", "models")
 """Folders of shared parts, which are no experiments of their own."""
 
-DATA_TEMPLATES = ("custom_coco", "digits/custom_coco")
+DATA_TEMPLATES = ("custom_coco", "custom_coco_small", "digits/custom_coco", "digits/fine_tune")
 """Experiments that lack the user's data, and with it the number of classes."""
 
 
