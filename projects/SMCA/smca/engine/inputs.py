@@ -59,7 +59,9 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
             if split == "test":
                 check_evaluated_classes(node.names, num_classes)
     if training:
-        check_same_class_names(cfg.dataloader.train.dataset.names, cfg.dataloader.test.dataset.names)
+        check_same_class_names(
+            cfg.dataloader.train.dataset.names, cfg.dataloader.test.dataset.names
+        )
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         raise ValueError(f"train.init_checkpoint: there is no file {source}")
