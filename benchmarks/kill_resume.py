@@ -12,6 +12,7 @@ compared bit for bit.
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -98,50 +99,51 @@ def main() -> None:
 
 
 def kill_often(work: Path, args: argparse.Namespace, draw: random.Random, expected: dict) -> dict:
-    """One training, killed at times drawn so that they spread over all of it."""
+    """One training, killed at times that are uniform over all of it."""
     directory = work / "killed"
-    kills = in_writes = lost = 0
-    # Each life lasts up to twice the share of the run that belongs to it, counted from its first iteration.
-    share = 2 * seconds_per_iteration(work / "whole") * args.iterations / args.kills
-    while True:
-        process = start_training(directory, args.iterations, resume=kills + in_writes > 0)
-        begun = wait_for_first_iteration(process, directory)
-        if kills < args.kills:
-            wait = draw.uniform(0, share)
-            ended = not begun or sleep_or_end(process, wait)
-            kills += not ended
-        elif in_writes < args.kills_in_writes:
-            ended = not begun or wait_for_write(process, directory)
-            in_writes += not ended
-        else:
-            ended = process.wait() is not None
-        if ended:
+    plan = kill_plan(args, draw)
+    seconds = seconds_per_iteration(work / "whole")
+    killed_at: list[int] = []
+    lost = 0
+    for number, when in enumerate([*plan, float("inf")]):
+        process = start_training(directory, args.iterations, resume=number > 0)
+        if not wait_for_first_iteration(process, directory):
+            break
+        if (wait_for_write if when is None else wait_until)(process, directory, when, seconds):
             break
         before = last_iteration(directory)
         process.send_signal(signal.SIGKILL)
         process.wait()
         saved = newest_checkpoint(directory)
         lost += max(0, before - saved)
+        killed_at.append(before)
+        writing = ", while writing" if list(directory.glob("*.part")) else ""
         print(
-            f"kill {kills + in_writes:3d}: at iteration {before}, resuming after {saved}"
-            f"{', while writing' if list(directory.glob('*.part')) else ''}",
+            f"kill {number + 1:3d}: at iteration {before}, resuming after {saved}{writing}",
             flush=True,
         )
+    process.wait()
     if process.returncode != 0:
         sys.exit(
             f"kill_resume.py: the training ended with status {process.returncode}: {tail(directory)}"
         )
     verdict = compare(directory, expected)
-    print(
-        f"{kills} kills at random times, {in_writes} in writes, {lost} iterations done again: {verdict}",
-        flush=True,
-    )
+    print(f"{len(killed_at)} kills, {lost} iterations done again: {verdict}", flush=True)
     return {
-        "kills": kills,
-        "kills_in_writes": in_writes,
+        "kills": len(killed_at),
+        "of_these_in_writes": plan.count(None),
+        "killed_at": killed_at,
         "iterations_lost": lost,
         "killed": verdict,
     }
+
+
+def kill_plan(args: argparse.Namespace, draw: random.Random) -> list[float | None]:
+    """Times in iterations, uniform over the run; None is the next time that a checkpoint is being written."""
+    plan: list[float | None] = sorted(draw.uniform(1, args.iterations) for _ in range(args.kills))
+    for number in range(args.kills_in_writes, 0, -1):
+        plan.insert(number * len(plan) // (args.kills_in_writes + 1), None)
+    return plan
 
 
 def damage_newest(
@@ -235,15 +237,18 @@ def wait_for_first_iteration(process: subprocess.Popen, directory: Path) -> bool
     return True
 
 
-def sleep_or_end(process: subprocess.Popen, seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def wait_until(process: subprocess.Popen, directory: Path, when: float, seconds: float) -> bool:
+    """Until so many iterations are done, fractions included; True if the training ended before that."""
+    whole = math.floor(when) if math.isfinite(when) else when
+    while last_iteration(directory) + 1 < whole:
+        if process.poll() is not None:
+            return True
+        time.sleep(0.005)
+    time.sleep((when - whole) * seconds)
+    return process.poll() is not None
 
 
-def wait_for_write(process: subprocess.Popen, directory: Path) -> bool:
+def wait_for_write(process: subprocess.Popen, directory: Path, *_times: float | None) -> bool:
     """Until a checkpoint is being written; True if the training ended before that."""
     while not list(directory.glob("model_*.part")):
         if process.poll() is not None:
@@ -257,7 +262,8 @@ def count_lines(directory: Path) -> int:
 
 
 def last_iteration(directory: Path) -> int:
-    lines = (directory / "metrics.json").read_text().splitlines()
+    path = directory / "metrics.json"
+    lines = path.read_text().splitlines() if path.is_file() else []
     return max((json.loads(line)["iteration"] for line in lines if line.endswith("}")), default=-1)
 
 

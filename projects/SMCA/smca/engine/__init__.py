@@ -1,9 +1,10 @@
+from smca.main_process import run_on_main
+
 from .checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
 from .config_file import load_config_file
 from .ema import WeightAverage
 from .inputs import check_inputs, resolve_device
 from .launcher import launch
-from .main_process import run_on_main
 from .nonfinite import NonFiniteError
 from .overrides import apply_overrides
 from .param_groups import get_param_groups

@@ -13,9 +13,9 @@ from detectron2.engine import HookBase
 from torch import nn
 
 from smca.checkpoint.model_info import INFO_KEY, ModelInfo
+from smca.main_process import run_on_main
 
 from .ema import WeightAverage
-from .main_process import run_on_main
 from .newest_checkpoint import (
     fingerprint,
     first_line,

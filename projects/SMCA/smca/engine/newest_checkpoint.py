@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .main_process import run_on_main
+from smca.main_process import run_on_main
+
 from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
 
 logger = logging.getLogger(__name__)

@@ -154,7 +154,9 @@ class Trainer(TrainerBase):
         try:
             super().after_train()
         except OSError as error:
-            # The writers' last lines; the checkpoints are what counts, and they have their own errors.
+            if self.iter >= self.max_iter:
+                raise
+            # The writers' last lines, after an error that says more.
             logger.warning("The last metrics could not be written: %s", error)
 
     def state_dict(self) -> dict:

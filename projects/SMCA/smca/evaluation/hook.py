@@ -9,6 +9,8 @@ import detectron2.utils.comm as comm
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 
+from smca.main_process import run_on_main
+
 from .convergence_plot import CurvePoint, Curves, draw_curves, read_curves
 
 logger = logging.getLogger(__name__)
@@ -128,14 +130,16 @@ class EvaluationHook(HookBase):
         self.trainer.storage.iter = done - 1
         results = self._evaluate()
         self._last_done = done
+        # All processes learn if the best model could not be written, and they start the next step together.
+        run_on_main(lambda: self._report(done, results))
+
+    def _report(self, done: int, results: Mapping | None) -> None:
         if results:
             scalars = _flatten(results)
             self.trainer.storage.put_scalars(
                 **scalars, epoch=done / self._iters_per_epoch, smoothing_hint=False
             )
             self._record(done, scalars)
-        # Ranks take different times to evaluate; they start the next step together.
-        comm.synchronize()
 
     def _record(self, done: int, scalars: dict[str, float]) -> None:
         epoch = done / self._iters_per_epoch
