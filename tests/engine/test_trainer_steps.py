@@ -471,10 +471,18 @@ def test_an_error_of_a_hook_that_writes_ends_without_a_traceback(where, caplog):
     assert "Exception during training" not in caplog.text
 
 
-def test_last_lines_that_cannot_be_written_are_a_warning(caplog):
+def test_a_finished_training_whose_last_lines_cannot_be_written_says_so():
     trainer = make_trainer(Faulty(), [good()] * 3)
     trainer.register_hooks([failing("after_train")])
-    trainer.train(0, 3)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.train(0, 3)
+
+
+def test_last_lines_after_an_error_do_not_hide_it(caplog):
+    trainer = make_trainer(Faulty(), [bad()])
+    trainer.register_hooks([failing("after_train")])
+    with pytest.raises(NonFiniteError):
+        trainer.train(0, 3)
     assert "The last metrics could not be written: [Errno 28] No space left" in caplog.text
 
 
