@@ -117,7 +117,7 @@ def test_key_below_a_value(cfg, sign, key, parent, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["train.seed", "train.seed=[1", "train.seed={a", "a b=3", "--lr", "train seed"]
+    "text", ["train.seed", "train.seed=[1", "train.seed={a", "a b=3", "train seed"]
 )
 def test_unreadable(cfg, text):
     with pytest.raises(ValueError, match="write key=value") as error:
@@ -137,3 +137,20 @@ def test_several_values_are_no_value(cfg, values):
     with pytest.raises(ValueError, match="give one value"):
         apply_overrides(cfg, [f"train.seed={values}"])
     assert cfg.train.seed == 42
+
+
+@pytest.mark.parametrize("text", ["model=3", "model=null", "model.head=word"])
+def test_a_group_is_no_value(text):
+    cfg = OmegaConf.create({"model": {"width": 3, "head": {"depth": 1}}})
+    with pytest.raises(ValueError, match=r"it is a group of fields, set one of them \(model\."):
+        apply_overrides(cfg, [text])
+
+
+def test_a_part_can_be_left_out():
+    cfg = OmegaConf.create({"model": {"width": 3, "head": {"depth": 1}}})
+    assert apply_overrides(cfg, ["model.head=null"]).model.head is None
+
+
+def test_options_go_first(cfg):
+    with pytest.raises(ValueError, match="--resume stands among the overrides"):
+        apply_overrides(cfg, ["--resume"])

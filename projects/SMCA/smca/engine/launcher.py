@@ -4,6 +4,7 @@ Detectron2 0.6's launcher needs CUDA, and neither release knows torchrun; the co
 ``detectron2.utils.comm`` work with the groups made here.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -145,6 +146,8 @@ def _wait(context: mp.ProcessContext) -> None:
     before = {signum: signal.signal(signum, forward) for signum in FORWARDED_SIGNALS}
     # A terminal's Ctrl-C reaches the processes by itself; this one only waits for them.
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+    # Its lines about the processes it ends would hide why the first one ended.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         while not context.join():
             time.sleep(0.1)

@@ -17,6 +17,10 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ValueError: for a key that is neither, naming the nearest ones, or an override that cannot be read.
     """
     for text in overrides:
+        if text.startswith("--"):
+            raise ValueError(
+                f"{text} stands among the overrides: options go before the first key=value"
+            )
         try:
             override = OverridesParser.create().parse_override(text)
         except Exception as error:
@@ -32,7 +36,9 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             raise ValueError(f"override {text!r}: give one value, or a list as key=[a,b]")
         key = override.key_or_group
         _check_key(cfg, key, override.is_add())
-        OmegaConf.update(cfg, key, override.value(), merge=True, force_add=True)
+        value = override.value()
+        _check_kind(cfg, key, value)
+        OmegaConf.update(cfg, key, value, merge=True, force_add=True)
     return cfg
 
 
@@ -52,6 +58,15 @@ def _check_key(cfg: DictConfig, key: str, adding: bool) -> None:
             )
     if not adding and leaf not in _known_names(node):
         raise ValueError(_unknown(key, parents, leaf, node))
+
+
+def _check_kind(cfg: DictConfig, key: str, value: object) -> None:
+    """A group may be replaced by another or, below the top level, by nothing, but not by a number or a word."""
+    if not isinstance(OmegaConf.select(cfg, key), DictConfig) or isinstance(value, dict):
+        return
+    if value is not None or "." not in key:
+        names = ", ".join(f"{key}.{name}" for name in list(OmegaConf.select(cfg, key))[:3])
+        raise ValueError(f"override {key}: it is a group of fields, set one of them ({names}, ...)")
 
 
 def _known_names(node) -> list[str]:
