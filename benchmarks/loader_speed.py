@@ -91,6 +91,7 @@ def training_rate(cfg, seconds: float) -> float:
 
     class Cached:
         start_iteration = 0
+        total_batch_size = len(cached[0])
 
         def __iter__(self):
             return itertools.cycle(cached)

@@ -12,9 +12,8 @@ def use_small_data_recipe(
         optimizer, lr_multiplier, train: of an experiment.
         epochs: passes over the small data set. Convergence takes steps, not epochs: aim at 500 steps or more.
     """
-    # The detector knows how to find objects: half the rate keeps that, and a tenth of it the backbone's features,
-    # which a few hundred images could only overfit.
-    optimizer.lr = 0.5 * optimizer.lr
+    # A tenth of the rate for the backbone: its features serve the new classes as well, and a few hundred images could
+    # only overfit them. Decoder and heads have most to learn and keep theirs.
     optimizer.params.backbone_lr = 0.1 * optimizer.lr
     # Rows of new classes start at random, and their first gradients would shake the rest.
     lr_multiplier.warmup_iterations = 50
