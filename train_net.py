@@ -11,8 +11,11 @@ checkpoint and end the training; --resume goes on from it.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import print_csv_format
@@ -67,9 +70,19 @@ def setup(args: argparse.Namespace) -> DictConfig:
         if aside is not None:
             print(f"{cfg.train.output_dir} held an earlier run, now in {aside}", flush=True)
     comm.synchronize()
-    default_setup(cfg, args)
+    with kept(Path(cfg.train.output_dir) / "config.yaml", keep=args.eval_only):
+        default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="smca")
     return cfg
+
+
+@contextlib.contextmanager
+def kept(path: Path, *, keep: bool) -> Iterator[None]:
+    """Undo what is written to a file inside: an evaluation must not change what a training says of itself."""
+    before = path.read_bytes() if keep and path.is_file() else None
+    yield
+    if before is not None:
+        path.write_bytes(before)
 
 
 def load_experiment(args: argparse.Namespace) -> DictConfig:

@@ -285,7 +285,9 @@ def test_eval_only_gives_the_trainings_own_numbers(
     folder = tmp_path / "run"
     if how == "resume":
         shutil.copytree(finished, folder)
-        run(folder, flags=["--eval-only", "--resume"])
+        run(folder, "dataloader.test.batch_size=3", flags=["--eval-only", "--resume"])
+        config = (folder / "config.yaml").read_bytes()
+        assert config == (finished / "config.yaml").read_bytes()
         assert_same_weights(weights(folder), weights(finished))
         assert not (folder / "earlier_run_1").exists()
     else:

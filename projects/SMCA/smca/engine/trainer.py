@@ -1,23 +1,27 @@
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
 from smca.data.loader import TrainLoader, check_batch_size
 
 from .ema import WeightAverage
-from .nonfinite import NonFiniteError, file_names, first_bad_gradient, first_bad_tensor
+from .nonfinite import (
+    NonFiniteError,
+    file_names,
+    first_bad_gradient,
+    first_bad_tensor,
+    running_statistics,
+)
 from .precision import MixedPrecision
+from .seeding import seed_generators
 from .stop_signal import StopSignal, TrainingInterrupted
 
 logger = logging.getLogger(__name__)
@@ -119,7 +123,7 @@ class Trainer(TrainerBase):
         batch = next(self._batches)
         data_time = time.perf_counter() - start
         parts = _split(batch, self.accumulate_steps)
-        buffers = self._running_statistics() if self.skip_nonfinite else []
+        buffers = running_statistics(self._detector) if self.skip_nonfinite else []
         self.optimizer.zero_grad(set_to_none=True)
         try:
             losses = self._forward_backward(parts)
@@ -187,7 +191,7 @@ class Trainer(TrainerBase):
         return dict(zip(losses, total.tolist(), strict=True))
 
     def _forward(self, index: int, part: list[dict], keywords: dict) -> dict[str, torch.Tensor]:
-        self._seed_generators(index)
+        seed_generators(self._seed, self.iter, index, comm.get_rank())
         losses, problem = {}, ""
         try:
             with self.precision.autocast():
@@ -224,7 +228,7 @@ class Trainer(TrainerBase):
 
     def _explain(self, index: int, part: list[dict], keywords: dict) -> str:
         def run() -> None:
-            self._seed_generators(index)
+            seed_generators(self._seed, self.iter, index, comm.get_rank())
             with self.precision.autocast():
                 self._detector(part, **keywords)
 
@@ -270,22 +274,6 @@ class Trainer(TrainerBase):
             torch.distributed.all_reduce(tensor)
             count = tensor.item() / comm.get_world_size()
         return {"num_boxes": max(count, 1.0) / len(parts)}
-
-    def _seed_generators(self, part: int) -> None:
-        words = (self._seed, self.iter, part, comm.get_rank())
-        word = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-        torch.manual_seed(word)
-        np.random.seed(word % 2**32)
-        random.seed(word)
-
-    def _running_statistics(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Buffers that a forward pass changes, with copies."""
-        return [
-            (buffer, buffer.clone())
-            for module in self._detector.modules()
-            if isinstance(module, _NormBase)
-            for buffer in module.buffers(recurse=False)
-        ]
 
     def _gather(self, values: Sequence[float]) -> list[list[float]]:
         """Numbers of every process, and on the way whether any was asked to stop."""
