@@ -15,6 +15,8 @@ TORCHVISION ?= 0.29.1
 TORCH_INDEX ?=
 DEMO_ARGS   ?=
 PYTEST_ARGS ?=
+# Test processes; each takes about 2 GB.
+TEST_JOBS   ?= 2
 
 RUN     := $(VENV)/bin/python
 PIP     := $(RUN) -m pip --disable-pip-version-check install
@@ -41,7 +43,7 @@ help:
 	@echo
 	@echo 'Variables: PYTHON (now $(PYTHON)), TORCH (now $(TORCH)), TORCHVISION (now $(TORCHVISION)),'
 	@echo '  TORCH_INDEX (index to take the pair from, such as https://download.pytorch.org/whl/cpu),'
-	@echo '  DEMO_ARGS, PYTEST_ARGS. TORCH= TORCHVISION= keeps the PyTorch that .venv already has.'
+	@echo '  DEMO_ARGS, PYTEST_ARGS, TEST_JOBS. TORCH= TORCHVISION= keeps the PyTorch that .venv already has.'
 	@echo 'What .venv was set up with is remembered; removing .venv forgets it.'
 	@echo 'demo and test set .venv up themselves when it is missing or out of date.'
 
@@ -51,7 +53,7 @@ demo: $(STAMP)
 	$(RUN) tools/demo.py $(DEMO_ARGS)
 
 test: lint
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff format --check .

@@ -46,6 +46,7 @@ DEV_REQUIRES = [
     *DEMO_REQUIRES,
     "hypothesis>=6.100",
     "pytest>=8",
+    "pytest-xdist>=3.5",
     # Another minor version may format differently, and `make test` compares.
     "ruff~=0.17.6",
 ]
