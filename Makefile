@@ -15,7 +15,7 @@ TORCHVISION ?= 0.29.1
 TORCH_INDEX ?=
 DEMO_ARGS   ?=
 PYTEST_ARGS ?=
-# Test processes; each takes about 2 GB.
+# Test processes; the largest tests take up to 7 GB.
 TEST_JOBS   ?= 2
 
 RUN     := $(VENV)/bin/python
