@@ -28,8 +28,8 @@ import sys
 from smca.inference.command import main
 status = main(sys.argv[1:])
 # Not getrusage, whose peak a new process takes over from the one that started it.
-status = open("/proc/self/status").read()
-print("peak", int(status.split("VmHWM:")[1].split()[0]) // 1024, "MiB")
+memory = open("/proc/self/status").read()
+print("peak", int(memory.split("VmHWM:")[1].split()[0]) // 1024, "MiB")
 sys.exit(status)
 """
 
