@@ -13,17 +13,14 @@
 import argparse
 import contextlib
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 
-import detectron2
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from surroundings import surroundings
 
-import smca
 from smca import model_zoo
 from smca.data import ensure_digits
 from smca.data.class_names import fill_num_classes
@@ -48,14 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--output", default=str(ROOT / "benchmarks/results/fine_tuning.json"))
     args = parser.parse_args()
-    report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-            "smca": smca.__version__,
-        },
-    }
+    report = surroundings()
     output = Path(args.output)
     if output.is_file():  # parts can be run one by one
         report = json.loads(output.read_text()) | report

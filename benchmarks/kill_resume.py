@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import random
 import shutil
 import signal
@@ -25,10 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import detectron2
 import torch
-
-import smca
+from surroundings import surroundings
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
@@ -78,12 +75,7 @@ def main() -> None:
             flush=True,
         )
         report = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread",
-            "versions": {
-                "torch": torch.__version__,
-                "detectron2": detectron2.__version__,
-                "smca": smca.__version__,
-            },
+            **surroundings(),
             "iterations": args.iterations,
         }
         report |= kill_often(work, args, draw, expected)

@@ -10,16 +10,14 @@ machine and versions to a JSON file.
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from pathlib import Path
 
-import detectron2
 import torch
 from detectron2.config import instantiate
+from surroundings import surroundings
 
-import smca
 from smca import model_zoo
 from smca.engine import apply_overrides, prepare_training
 
@@ -46,17 +44,10 @@ def main() -> None:
     parser.add_argument("--output", default="benchmarks/results/learning_check.json")
     args = parser.parse_args()
     report = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
-        "versions": {
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-            "smca": smca.__version__,
-        },
+        **surroundings(),
         "iterations": args.iterations,
         "runs": [],
     }
-    print(report["machine"], report["versions"], flush=True)
     print(
         f"{'variant':38s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}"
     )

@@ -11,19 +11,16 @@ loading process; more of them scale until the cores are used up.
 import argparse
 import itertools
 import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
-import detectron2
 import numpy as np
 import torch
 from detectron2.config import instantiate
 from PIL import Image, ImageFilter
+from surroundings import surroundings
 
-import smca
 from smca import model_zoo
 from smca.engine import Trainer
 
@@ -35,15 +32,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="length of every measurement")
     parser.add_argument("--output", default=str(ROOT / "benchmarks/results/loader_speed.json"))
     args = parser.parse_args()
-    report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-            "smca": smca.__version__,
-        },
-    }
-    print(report["machine"], report["versions"], flush=True)
+    report = surroundings()
 
     cfg = model_zoo.get_config("digits/smca_single_scale")
     workers = cfg.dataloader.train.num_workers

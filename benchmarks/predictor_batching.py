@@ -13,17 +13,15 @@ import argparse
 import copy
 import itertools
 import json
-import platform
 from pathlib import Path
 
-import detectron2
 import numpy as np
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Instances
+from surroundings import surroundings
 from torch import nn
 
-import smca
 from smca import Predictor, model_zoo
 from smca.analysis.latency import measure_in_turns, ratio_of_rounds
 from smca.inference.fold_norms import fold_norms
@@ -46,12 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     report = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, CPU",
-        "versions": {
-            "torch": torch.__version__,
-            "detectron2": detectron2.__version__,
-            "smca": smca.__version__,
-        },
+        **surroundings(),
         "repeat": args.repeat,
         "batching": {name: measure_batching(name, *s, args.repeat) for name, s in BATCHING.items()},
         "folding": {name: measure_folding(name, *s, args.repeat) for name, s in FOLDING.items()},

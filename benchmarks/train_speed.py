@@ -11,18 +11,15 @@ precision that does not fit in memory is reported as such.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
 
-import detectron2
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
+from surroundings import surroundings
 
-import smca
 from smca import model_zoo
 from smca.data import TrainLoader
 from smca.engine import MixedPrecision, Trainer
@@ -63,19 +60,10 @@ def main() -> None:
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     report = {
-        "machine": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "detectron2": detectron2.__version__,
-            "smca": smca.__version__,
-        },
+        **surroundings(),
         "images_per_step": args.images,
         "runs": [],
     }
-    print(report["machine"], report["versions"], flush=True)
     columns = (
         "config",
         "variant",

@@ -2,7 +2,6 @@
 
 import collections
 import copy
-import importlib.util
 import json
 import math
 import re
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 from helpers.custom_data import PETS, TINY_MODEL, data_overrides, pets, write_data_set
 from helpers.logs import logging_as_before
+from helpers.scripts import load_train_net
 from smca import Predictor
 from smca.data import class_names, fill_num_classes
 from smca.engine import apply_overrides
@@ -30,10 +30,7 @@ CONFIG = str(ROOT / "configs" / "digits" / "custom_coco.py")
 
 @pytest.fixture(scope="module")
 def train_net():
-    spec = importlib.util.spec_from_file_location("smca_train_net_custom", ROOT / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_train_net()
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,7 @@
 """train_net.py from the command line's arguments on, on a tiny data set and with a tiny model."""
 
-import contextlib
 import copy
-import importlib.util
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -17,8 +14,9 @@ from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import default_argument_parser
-from detectron2.utils import logger as detectron2_logger
 
+from helpers.logs import logging_as_before
+from helpers.scripts import load_train_net
 from smca.data import CLASSES, DigitsSpec, register_digits
 
 ROOT = Path(__file__).parents[1]
@@ -69,34 +67,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@contextlib.contextmanager
-def logging_as_before():
-    """Detectron2 sets its loggers up once per process and directory: undo that."""
-    names = ("detectron2", "fvcore", "smca")
-    before = {}
-    for name in names:
-        found = logging.getLogger(name)
-        before[name] = (list(found.handlers), found.level, found.propagate)
-    try:
-        yield
-    finally:
-        for name, (handlers, level, propagate) in before.items():
-            found = logging.getLogger(name)
-            for handler in set(found.handlers) - set(handlers):
-                handler.close()
-            found.handlers[:] = handlers
-            found.setLevel(level)
-            found.propagate = propagate
-        for function in (detectron2_logger.setup_logger, detectron2_logger._cached_log_stream):
-            function.cache_clear()
-
-
 @pytest.fixture(scope="module")
 def train_net():
-    spec = importlib.util.spec_from_file_location("smca_train_net", ROOT / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_train_net()
 
 
 @pytest.fixture(scope="module")
