@@ -1,11 +1,12 @@
 """State dicts of checkpoint files: reading one, and writing it whole."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from smca.whole_file import replacing
 
 from .model_file import read_model_file
 
@@ -42,12 +43,8 @@ def write_checkpoint(
     """
     path = Path(path)
     check_writable(path, overwrite=overwrite)
-    partial = path.with_name(f"{path.name}.part")
-    try:
+    with replacing(path) as partial:
         torch.save({"model": dict(state_dict), **entries}, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:

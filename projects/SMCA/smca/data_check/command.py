@@ -9,6 +9,7 @@ import os
 import sys
 
 import smca.data  # noqa: F401 - registers the digits
+from smca.whole_file import replacing
 
 from .check import check_dataset
 from .fix import check_target, fix_dataset
@@ -116,12 +117,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _write_report(content: dict, path: str) -> None:
-    partial = f"{path}.tmp"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 
 import numpy as np
@@ -14,6 +13,7 @@ from smca.data.coco_json import load_coco_json
 from smca.data.coco_records import parse_coco
 from smca.data.coco_tables import CocoTables
 from smca.data.prepared_dataset import same_aspect
+from smca.whole_file import replacing
 
 from .check import CheckReport
 from .findings import is_id, repeated_ids
@@ -193,22 +193,6 @@ def _mend_ids(content: dict, changes: Counter) -> None:
 
 
 def _write_json(content: dict, target: str) -> None:
-    folder = os.path.dirname(os.path.abspath(target))
-    os.makedirs(folder, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, target)
-    except BaseException:
-        os.unlink(partial)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    os.makedirs(os.path.dirname(os.path.abspath(target)), exist_ok=True)
+    with replacing(target) as partial, partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file)

@@ -11,6 +11,7 @@ from detectron2.data.detection_utils import read_image
 from smca.data.coco_faults import find_box_faults
 from smca.data.coco_tables import CocoTables
 from smca.data.image_files import UNREADABLE, is_file
+from smca.whole_file import replacing
 
 from .check import CheckReport
 from .statistics import COCO_AREAS, Statistics
@@ -61,12 +62,8 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
     )  # fmt: skip
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.tmp")
-    try:
+    with replacing(output) as partial:
         figure.savefig(partial, format=output.suffix.lstrip(".") or "png")
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def choose_samples(tables: CocoTables, paths: list[str], *, seed: int = 0) -> list[int]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from smca.checkpoint.model_info import INFO_KEY, ModelInfo
 from smca.main_process import run_on_main
+from smca.whole_file import replacing
 
 from .ema import WeightAverage
 from .newest_checkpoint import (
@@ -154,29 +155,19 @@ class RunCheckpointer:
         def write(partial: Path) -> None:
             with partial.open("wb") as file:
                 torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
 
         self._replace(name, write)
 
     def _write_text(self, name: str, text: str) -> None:
-        def write(partial: Path) -> None:
-            with partial.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-
-        self._replace(name, write)
+        self._replace(name, lambda partial: partial.write_text(text))
 
     def _replace(self, name: str, write) -> None:
-        partial = self._root / f"{name}.part"
         try:
-            write(partial)
-            os.replace(partial, self._root / name)
+            with replacing(self._root / name) as partial:
+                write(partial)
             _sync_directory(self._root)
         # PyTorch's writer turns the error of a full disk into a RuntimeError.
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
             cause = error.__context__ if isinstance(error.__context__, OSError) else error
             reason = getattr(cause, "strerror", None) or first_line(cause)
             raise CheckpointWriteError(

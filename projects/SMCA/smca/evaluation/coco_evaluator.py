@@ -26,6 +26,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
+from smca.whole_file import replacing
+
 from .coco_backend import resolve_backend
 from .ground_truth import load_ground_truth
 
@@ -109,9 +111,8 @@ class CocoEvaluator(COCOEvaluator):
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             path = os.path.join(self._output_dir, "coco_instances_results.json")
-            with open(path + ".tmp", "w") as f:
-                json.dump(detections, f)
-            os.replace(path + ".tmp", path)
+            with replacing(path) as partial:
+                partial.write_text(json.dumps(detections))
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from smca.whole_file import replacing
+
 DEFAULT_METRICS = ("bbox/AP", "bbox/AP50", "bbox/AP75")
 
 
@@ -159,9 +161,8 @@ def draw_curves(
 
     output_path = os.fspath(output_path)
     ending = os.path.splitext(output_path)[1].lstrip(".") or "png"
-    partial = f"{output_path}.tmp"
-    figure.savefig(partial, format=ending)
-    os.replace(partial, output_path)
+    with replacing(output_path) as partial:
+        figure.savefig(partial, format=ending)
 
 
 def _position(point: CurvePoint, by_epoch: bool) -> float:

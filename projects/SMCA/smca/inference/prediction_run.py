@@ -11,6 +11,8 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
+from smca.whole_file import replacing
+
 from .coco_ids import CocoIds
 from .drawing import draw_boxes
 from .image_file import read_image
@@ -189,10 +191,9 @@ class PredictionRun:
         annotated = draw_boxes(image, instances, self._predictor.class_names, enlarge=True)
         is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
         target = self._names.take(f"{path.stem}{path.suffix if is_jpeg else '.png'}")
-        partial = target.with_name(f".{target.name}.part")
         options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
-        Image.fromarray(annotated[:, :, ::-1]).save(partial, **options)
-        partial.replace(target)
+        with replacing(target) as partial:
+            Image.fromarray(annotated[:, :, ::-1]).save(partial, **options)
 
 
 _LARGEST_JPEG = 65500

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from smca.checkpoint import ModelFile, ModelInfo, build_model_from_info, read_model_file
 from smca.checkpoint.file_formats import ENCODERS
+from smca.whole_file import replacing
 
 from .index import FORMAT, ZooEntry, read_index
 from .model_zoo import list_configs
@@ -141,13 +141,9 @@ def append_entry(index: Path, entry: ZooEntry, *, replace: bool = False) -> None
         content = json.loads(index.read_text(encoding="utf-8"))
     content["weights"][entry.name] = entry.to_json()
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    draft = index.with_name(f"{index.name}.new")
-    try:
-        write_whole(draft, text.encode())
+    with replacing(index) as draft:
+        draft.write_text(text, encoding="utf-8")
         read_index(draft)
-        os.replace(draft, index)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def public_name(config: str) -> str:
@@ -200,15 +196,8 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def _class_names(file: ModelFile, info: ModelInfo) -> tuple[str, ...]:
