@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 import smca  # noqa: F401 - registers the model and the data sets
 from smca.data import DigitsError, fill_num_classes
+from smca.device import find_device
 from smca.engine import (
     TrainingInterrupted,
     apply_overrides,
@@ -33,7 +34,6 @@ from smca.engine import (
     launch,
     load_config_file,
     prepare_training,
-    resolve_device,
     run_on_main,
     set_earlier_run_aside,
 )
@@ -95,7 +95,7 @@ if __name__ == "__main__":
         launch(
             main,
             args=(arguments,),
-            device=resolve_device(load_experiment(arguments).train.device),
+            device=find_device(load_experiment(arguments).train.device, option="train.device").type,
             num_processes=arguments.num_gpus,
             num_machines=arguments.num_machines,
             machine_rank=arguments.machine_rank,

@@ -11,17 +11,17 @@ published DETR.
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from smca import model_zoo
 from smca.analysis import PAPER, analyze_experiments, as_data, describe_environment, format_tables
+from smca.device import find_device
 from smca.engine import load_config_file
+from smca.whole_file import replacing
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.repeat < 1:
         parser.error(f"--repeat must be at least 1, got {args.repeat}")
     try:
-        device = _device(args.device)
+        device = find_device(args.device, option="--device")
         experiments = analyze_experiments(
             _configs(args),
             size=args.input_size,
@@ -92,22 +92,9 @@ def _configs(args: argparse.Namespace) -> dict[str, DictConfig]:
     return configs
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"--device {name!r} is unknown; use auto, cpu or cuda") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPU(s) here")
-    return device
-
-
 def _write_json(path: Path, data: dict) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(data, indent=2) + "\n")
 
 
 if __name__ == "__main__":

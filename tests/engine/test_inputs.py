@@ -5,7 +5,7 @@ import torch
 
 from smca import model_zoo
 from smca.data import DigitsSpec, register_digits
-from smca.engine import check_inputs, inputs, resolve_device
+from smca.engine import check_inputs, inputs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,19 +125,3 @@ def test_a_run_with_a_checkpoint_needs_no_initial_weights(cfg, tmp_path, monkeyp
     (tmp_path / "run" / "model_0000001.pth").touch()
     check_inputs(cfg, training=True, resume=True)
     refuse(cfg, "norms are frozen")
-
-
-@pytest.mark.parametrize(
-    ("device", "available", "expected"),
-    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
-)
-def test_devices(monkeypatch, device, available, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert resolve_device(device) == expected
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_device_that_is_not_there(monkeypatch, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=rf"train\.device={device}, but PyTorch sees no CUDA"):
-        resolve_device(device)

@@ -220,7 +220,7 @@ def test_a_release_of_others(tmp_path):
         ({"precision": "int8"}, "precision 'int8' must be one of float32"),
         ({"precision": "float16", "device": "cpu"}, "float16 needs a GPU"),
         ({"device": "gpu"}, "device 'gpu' is unknown"),
-        ({"device": "cuda:99"}, "device cuda:99: PyTorch sees"),
+        ({"device": "cuda:99"}, "device=cuda:99, but PyTorch sees"),
         ({"input_format": "HSV"}, "input_format is 'HSV'"),
         ({"max_detections": 0}, "max_detections is 0"),
     ],

@@ -3,7 +3,7 @@ from smca.main_process import run_on_main
 from .checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
 from .config_file import load_config_file
 from .ema import WeightAverage
-from .inputs import check_inputs, resolve_device
+from .inputs import check_inputs
 from .launcher import launch
 from .nonfinite import NonFiniteError
 from .overrides import apply_overrides
@@ -34,7 +34,6 @@ __all__ = [
     "launch",
     "load_config_file",
     "prepare_training",
-    "resolve_device",
     "run_on_main",
     "set_earlier_run_aside",
 ]

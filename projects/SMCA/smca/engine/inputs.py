@@ -2,7 +2,6 @@
 
 import os
 
-import torch
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -16,25 +15,11 @@ from smca.data.detection_dataset import (
     check_same_class_names,
 )
 from smca.data.loader import check_batch_size
+from smca.device import find_device
 
 from .precision import DTYPES
 from .run_directory import has_checkpoint
 from .schedule import learning_rate_factor
-
-
-def resolve_device(device: str) -> str:
-    """ "auto" is "cuda" where there is one, else "cpu"; anything else is taken as it is.
-
-    Raises:
-        ValueError: if CUDA is asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"train.device={device}, but PyTorch sees no CUDA device; use train.device=cpu"
-        )
-    return device
 
 
 def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> None:
@@ -47,7 +32,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
     Raises:
         ValueError: one sentence that names the field or file and what to do.
     """
-    resolve_device(cfg.train.device)
+    find_device(cfg.train.device, option="train.device")
     if training:
         _check_settings(cfg)
     for split in ("train", "test") if training else ("test",):

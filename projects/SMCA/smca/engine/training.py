@@ -15,11 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from smca.checkpoint import model_info_from_lazy
+from smca.device import find_device
 from smca.evaluation import EvaluationHook
 
 from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
-from .inputs import initialize, model_class_names, resolve_device
+from .inputs import initialize, model_class_names
 from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
 from .run_directory import has_checkpoint
@@ -41,7 +42,7 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
 
 def build_model(cfg: DictConfig) -> nn.Module:
     model = instantiate(cfg.model)
-    return model.to(resolve_device(cfg.train.device))
+    return model.to(find_device(cfg.train.device, option="train.device"))
 
 
 def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:

@@ -4,25 +4,6 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 """Names and what autocast computes in."""
 
 
-def find_device(device: str | torch.device) -> torch.device:
-    """ "auto" is "cuda" where there is one, else "cpu".
-
-    Raises:
-        ValueError: if the device is unknown or not there.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"
-        )
-    return found
-
-
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """What autocast computes in; None without it.
 

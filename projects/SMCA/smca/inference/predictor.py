@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from smca.checkpoint import ModelInfo
+from smca.device import find_device
 
-from .device import autocast_dtype, find_device
+from .device import autocast_dtype
 from .fold_norms import fold_norms
 from .image_file import MAX_PIXELS, image_to_bgr, read_image
 from .trained_model import limit_detections, load_checkpoint, load_config

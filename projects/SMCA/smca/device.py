@@ -1,0 +1,26 @@
+import torch
+
+
+def find_device(device: str | torch.device, *, option: str = "device") -> torch.device:
+    """ "auto" is "cuda" where there is one, else "cpu".
+
+    Args:
+        device: "auto", or what ``torch.device`` takes.
+        option: what the user set it with, for messages.
+
+    Raises:
+        ValueError: if the device is unknown or not there.
+    """
+    count = torch.cuda.device_count()
+    if str(device) == "auto":
+        return torch.device("cuda" if count else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{option} {device!r} is unknown; use auto, cpu, cuda or cuda:N"
+        ) from error
+    if found.type == "cuda" and (found.index or 0) >= count:
+        seen = f"{count or 'no'} CUDA device{'s' if count > 1 else ''}"
+        raise ValueError(f"{option}={device}, but PyTorch sees {seen}; use {option}=cpu")
+    return found
