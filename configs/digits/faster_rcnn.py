@@ -30,5 +30,8 @@ model.roi_heads.box_head.fc_dims = [256, 256]
 model.roi_heads.box_predictor.input_shape.channels = 256
 model.pixel_std = [57.375, 57.12, 58.395]
 
+# Its convolutions see the padding of a batch, and prediction has none.
+dataloader.test.batch_size = 1
+
 train.output_dir = "./output/digits_faster_rcnn"
 train.clip_grad_norm = 1.0

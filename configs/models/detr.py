@@ -61,6 +61,7 @@ model = L(SMCA)(
         num_classes="${..num_classes}",
         no_object_class=False,
         prior_probability=0.01,
+        size_reference=None,
     ),
     criterion=L(SetCriterion)(
         classification=L(FocalClassification)(alpha=0.25, gamma=2.0),
@@ -79,4 +80,6 @@ model = L(SMCA)(
     pixel_mean=[123.675, 116.28, 103.53],
     pixel_std=[58.395, 57.12, 57.375],
     input_format="RGB",
+    # An image gets the outputs in a padded batch that it has alone; false pads as the released models do.
+    isolate_images=True,
 )

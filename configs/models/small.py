@@ -15,6 +15,8 @@ def shrink(model: DictConfig, *, num_classes: int = 10) -> None:
     model.encoder.dropout = 0.0
     model.decoder.num_queries = 20
     model.decoder.num_layers = 3
+    # Half of the digits' images have a shorter side, and from scratch a model learns pixels, not shares of an image.
+    model.heads.size_reference = 128
     # A backbone from scratch has no features for classes yet. At the paper's weight of 2 the box losses drown
     # the class gradient: boxes are found, but classes stay at chance for more than a thousand iterations.
     model.criterion.class_weight = 10.0

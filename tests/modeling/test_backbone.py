@@ -1,12 +1,15 @@
 import pytest
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicStem
+from detectron2.structures import ImageList
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from smca.checkpoint.initial_weights import convert_resnet
 from smca.modeling import build_resnet
+from smca.modeling.padding import padding_mask
 
 
 def structure(module):
@@ -68,6 +71,32 @@ def compare_features(ours, theirs):
     for name, expected in (("res4", res4), ("res5", theirs.layer4(res4))):
         assert expected.abs().max() > 0.1
         torch.testing.assert_close(features[name], expected, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("depth", "dilate_res5"), [(18, False), (50, False), pytest.param(50, True, id="50-DC5")]
+)
+def test_features_of_a_padded_image_are_those_it_has_alone(depth, dilate_res5):
+    resnet = build_resnet(
+        depth=depth, out_features=["res4", "res5"], stem_channels=8, dilate_res5=dilate_res5
+    ).double()
+    for module in resnet.modules():
+        # What padding becomes behind a norm is no zero.
+        if isinstance(module, FrozenBatchNorm2d):
+            module.bias.normal_(0.2, 0.1)
+    sizes = [(97, 131), (61, 160), (128, 33)]
+    images = [torch.randn(3, *size, dtype=torch.float64) for size in sizes]
+    batch = ImageList.from_tensors(images, 32)
+
+    features = resnet(batch.tensor, padding_mask(batch))
+
+    leaking = resnet(batch.tensor)
+    for b, image in enumerate(images):
+        for name, alone in resnet(image[None]).items():
+            h, w = alone.shape[-2:]
+            torch.testing.assert_close(features[name][b, :, :h, :w], alone[0], rtol=1e-9, atol=1e-9)
+            assert (leaking[name][b, :, :h, :w] - alone[0]).abs().max() > 1e-3
 
 
 def test_stem_channels_set_the_width_of_all_stages():

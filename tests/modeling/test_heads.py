@@ -40,6 +40,24 @@ def test_centre_of_the_prior_is_the_box_centre_of_a_silent_head():
     torch.testing.assert_close(boxes.flatten(), expected)
 
 
+def test_sizes_relative_to_a_reference_are_the_same_in_pixels_in_any_image():
+    """Small boxes of a sigmoid grow with its logit's exponential, and a shift by log 2 doubles them."""
+    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3, size_reference=128).double()
+    torch.nn.init.zeros_(heads.box.layers[-1].weight)
+    with torch.no_grad():
+        heads.box.layers[-1].bias.copy_(torch.tensor([0.0, 1.0, -7.0, -8.0]))
+    sizes = torch.tensor([(128.0, 128.0), (64.0, 256.0)])
+
+    boxes = heads(torch.randn(2, 2, 3, EMBED_DIM).double(), None, sizes)["pred_boxes"]
+
+    in_pixels = boxes[0, :, 0] * sizes.repeat(1, 2)
+    torch.testing.assert_close(in_pixels[1, 2:], in_pixels[0, 2:], rtol=2e-3, atol=0)
+    torch.testing.assert_close(boxes[0, 1, 0, :2], boxes[0, 0, 0, :2])
+    # In the reference's own size it is the paper's form.
+    expected = torch.tensor([0.0, 1.0, -7.0, -8.0]).double().sigmoid()
+    torch.testing.assert_close(boxes[1, 0, 2], expected)
+
+
 def test_focal_outputs_start_at_the_prior_probability():
     heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3)
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from detectron2.structures import ImageList
 
 from helpers.builders import small_model
+from smca.modeling.padding import Border, padding_mask
 
 CHANNELS = {"res4": 32, "res5": 64}
 STRIDES = {"res4": 16, "res5": 32}
@@ -99,3 +101,31 @@ def test_valid_cells_do_matter(name):
     difference = (after["pred_logits"] - before["pred_logits"]).abs().amax((0, 2, 3))
     assert difference[0] == 0
     assert difference[1] > 1e-3
+
+
+def test_padding_mask():
+    def mask_of(*sizes):
+        return padding_mask(ImageList.from_tensors([torch.zeros(3, h, w) for h, w in sizes]))
+
+    assert mask_of((4, 6), (4, 6)) is None
+    mask = mask_of((4, 6), (5, 2))
+    assert mask.shape == (2, 5, 6)
+    assert (~mask[0]).nonzero().amax(0).tolist() == [3, 5]
+    assert (~mask[0]).sum() == 24
+    assert (~mask[1]).nonzero().amax(0).tolist() == [4, 1]
+    assert (~mask[1]).sum() == 10
+
+
+def test_border_zeroes_the_cells_that_an_image_alone_does_not_have():
+    """5 and 3 rows of 8 at stride 2 are 3 and 2 cells; what is padded holds no numbers."""
+    border = Border(mask_of([(5, 8), (8, 3)]))
+    features = torch.full((2, 1, 4, 4), 7.0)
+    features[0, :, 3:] = float("inf")
+
+    zeroed = border.zero_(features)
+
+    assert zeroed is features
+    assert zeroed[0, 0].tolist() == [[7.0] * 4] * 3 + [[0.0] * 4]
+    assert zeroed[1, 0].tolist() == [[7.0, 7.0, 0.0, 0.0]] * 4
+    # Another map of the same batch.
+    assert border.zero_(torch.ones(2, 1, 8, 8)).sum((1, 2, 3)).tolist() == [40.0, 24.0]

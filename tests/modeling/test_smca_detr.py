@@ -2,11 +2,9 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import ImageList
 
 from helpers.builders import draw_parameters, small_config, small_model, training_input
 from smca.modeling import SMCA
-from smca.modeling.smca_detr import padding_mask
 
 NAMES = ["detr", "detr_published", "smca_single_scale", "smca"]
 QUERIES, LAYERS = 7, 2
@@ -91,13 +89,62 @@ def test_raw_outputs(name):
     assert ((outputs["pred_boxes"] >= 0) & (outputs["pred_boxes"] <= 1)).all()
     # Detections are the last layer's outputs.
     with torch.no_grad():
-        best = model(batch)[0]["instances"].scores[0]
-    probabilities = (
-        outputs["pred_logits"][-1, 0].softmax(-1)[:, :-1]
-        if name == "detr_published"
-        else outputs["pred_logits"][-1, 0].sigmoid()
-    )
+        best = model(batch[:1])[0]["instances"].scores[0]
+        logits = model.raw_outputs(batch[:1])["pred_logits"][-1, 0]
+    probabilities = logits.softmax(-1)[:, :-1] if name == "detr_published" else logits.sigmoid()
     torch.testing.assert_close(best, probabilities.max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detections_in_a_batch_are_those_of_single_images(name):
+    model = small_model(name).double().eval()
+    # Alone, sizes that are multiples of no stride; together, some that are.
+    batch = batch_of([*BATCH, (128, 192, 0)])
+
+    with torch.no_grad():
+        together = model(batch)
+        alone = [model([item])[0] for item in batch]
+
+    for found, expected in zip(together, alone, strict=True):
+        found, expected = found["instances"], expected["instances"]
+        assert torch.equal(found.pred_classes, expected.pred_classes)
+        for field in (lambda i: i.scores, lambda i: i.pred_boxes.tensor):
+            torch.testing.assert_close(field(found), field(expected), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["detr", "smca"])
+def test_losses_of_a_batch_are_those_of_single_images(name):
+    # Norms whose statistics are not the batch's.
+    model = small_model(name, norm="FrozenBN").double().train()
+    batch = batch_of()
+    num_boxes = float(model.count_boxes(batch))
+
+    together = model(batch, num_boxes)
+    sum(together.values()).backward()
+    gradient = model.backbone.res3[0].conv1.weight.grad.clone()
+    model.zero_grad()
+    alone = [model([item], num_boxes) for item in batch]
+    sum(sum(losses.values()) for losses in alone).backward()
+
+    for key, value in together.items():
+        torch.testing.assert_close(value, sum(losses[key] for losses in alone))
+    torch.testing.assert_close(model.backbone.res3[0].conv1.weight.grad, gradient)
+    assert gradient.abs().max() > 1e-6
+
+
+def test_without_isolation_padding_leaks_as_in_the_released_models():
+    config = small_config("smca")
+    config.isolate_images = False
+    model = draw_parameters(instantiate(config)).eval()
+    batch = batch_of()
+
+    with torch.no_grad():
+        found = model(batch)[0]["instances"].scores
+        as_released = model.raw_outputs(batch)["pred_logits"][-1, 0].sigmoid().flatten()
+        alone = model(batch[:1])[0]["instances"].scores
+
+    torch.testing.assert_close(found, as_released.sort(descending=True).values[: len(found)])
+    assert (found - alone).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -224,19 +271,6 @@ def test_targets_are_relative_to_the_unpadded_image():
 
     torch.testing.assert_close(target.boxes, torch.tensor([[0.2, 0.3, 0.2, 0.2]]))
     assert torch.equal(target.labels, item["instances"].gt_classes)
-
-
-def test_padding_mask():
-    def mask_of(*sizes):
-        return padding_mask(ImageList.from_tensors([torch.zeros(3, h, w) for h, w in sizes]))
-
-    assert mask_of((4, 6), (4, 6)) is None
-    mask = mask_of((4, 6), (5, 2))
-    assert mask.shape == (2, 5, 6)
-    assert (~mask[0]).nonzero().amax(0).tolist() == [3, 5]
-    assert (~mask[0]).sum() == 24
-    assert (~mask[1]).nonzero().amax(0).tolist() == [4, 1]
-    assert (~mask[1]).sum() == 10
 
 
 @pytest.mark.parametrize(

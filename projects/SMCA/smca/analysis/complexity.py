@@ -158,7 +158,7 @@ def run_network(model: nn.Module, size: tuple[int, int]) -> None:
         images = ImageList(torch.empty(1, 3, *size, device="meta"), [size])
         decoded = model.decode(images)
         hidden = decoded.hidden if model.training else decoded.hidden[-1:]
-        model.heads(hidden, decoded.center_logits)
+        model.heads(hidden, decoded.center_logits, decoded.image_sizes)
     elif isinstance(model, GeneralizedRCNN):
         _run_rcnn(model, size)
     else:

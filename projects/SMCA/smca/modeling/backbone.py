@@ -2,6 +2,10 @@ from collections.abc import Sequence
 
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from torch import Tensor
+from torch.nn import functional as F
+
+from .padding import Border
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -12,6 +16,61 @@ BLOCKS_PER_STAGE = {
 }
 
 
+class IsolatingResNet(ResNet):
+    """Detectron2's ResNet that can give every image of a padded batch the features that it has alone."""
+
+    def forward(self, pixels: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """
+        Args:
+            pixels: (B, 3, height, width), zero where padded.
+            padding_mask: (B, height, width) bool, True where padded; height and width are then multiples of the
+                largest stride. None computes what Detectron2's ResNet does.
+
+        Returns:
+            Features by name; their padded cells have no meaning.
+        """
+        if padding_mask is None:
+            return super().forward(pixels)
+        border = Border(padding_mask)
+        features, outputs = self.stem(pixels, border), {}
+        for name, stage in zip(self.stage_names, self.stages, strict=True):
+            for block in stage:
+                features = block(features, border)
+            if name in self._out_features:
+                outputs[name] = features
+        return outputs
+
+
+class _Stem(BasicStem):
+    def forward(self, x: Tensor, border: Border | None = None) -> Tensor:
+        if border is None:
+            return super().forward(x)
+        # After the ReLU no value is below the zeros, which so are to the maximum what nothing is.
+        x = F.relu_(border.zero_(self.conv1(x)))
+        return border.zero_(F.max_pool2d(x, kernel_size=3, stride=2, padding=1))
+
+
+class _BasicBlock(BasicBlock):
+    def forward(self, x: Tensor, border: Border | None = None) -> Tensor:
+        if border is None:
+            return super().forward(x)
+        out = F.relu_(border.zero_(self.conv1(x)))
+        out = self.conv2(out)
+        out = out + (x if self.shortcut is None else self.shortcut(x))
+        return F.relu_(border.zero_(out))
+
+
+class _BottleneckBlock(BottleneckBlock):
+    def forward(self, x: Tensor, border: Border | None = None) -> Tensor:
+        if border is None:
+            return super().forward(x)
+        # The other convolutions are 1x1 and see no neighbours.
+        out = F.relu_(border.zero_(self.conv1(x)))
+        out = self.conv3(F.relu_(self.conv2(out)))
+        out = out + (x if self.shortcut is None else self.shortcut(x))
+        return F.relu_(out)
+
+
 def build_resnet(
     *,
     depth: int = 50,
@@ -20,7 +79,7 @@ def build_resnet(
     freeze_at: int = 2,
     stem_channels: int = 64,
     dilate_res5: bool = False,
-) -> ResNet:
+) -> IsolatingResNet:
     """Detectron2's ResNet as torchvision and DETR build it: stride in the 3x3 convolution.
 
     Args:
@@ -64,7 +123,7 @@ def build_resnet(
         out_channels = width * 4 if bottleneck else width
         stages.append(
             ResNet.make_stage(
-                BottleneckBlock if bottleneck else BasicBlock,
+                _BottleneckBlock if bottleneck else _BasicBlock,
                 num_blocks,
                 in_channels=in_channels,
                 out_channels=out_channels,
@@ -72,5 +131,5 @@ def build_resnet(
             )
         )
         in_channels = out_channels
-    stem = BasicStem(in_channels=3, out_channels=stem_channels, norm=norm)
-    return ResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)
+    stem = _Stem(in_channels=3, out_channels=stem_channels, norm=norm)
+    return IsolatingResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)

@@ -22,10 +22,12 @@ class DecoderOutput:
     Attributes:
         hidden: (L, B, Q, C) normalised output of every layer.
         priors: the spatial prior of every layer; empty for plain DETR.
+        image_sizes: (B, 2) unpadded (width, height) in pixels.
     """
 
     hidden: Tensor
     priors: list[SpatialPrior]
+    image_sizes: Tensor
 
     @property
     def center_logits(self) -> Tensor | None:
@@ -159,7 +161,7 @@ class Decoder(nn.Module):
                 priors.append(prior)
             target = self._run(layer, target, query_position, levels, prior)
             hidden.append(self.norm(target))
-        return DecoderOutput(hidden=torch.stack(hidden), priors=priors)
+        return DecoderOutput(torch.stack(hidden), priors, image_sizes)
 
     def _run(self, layer: DecoderLayer, *inputs: object) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():

@@ -3,11 +3,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smca.layers import sine_position_encoding
 
 from .feature_level import FeatureLevel
+from .padding import resize_mask
 
 
 class Neck(nn.Module):
@@ -99,7 +99,7 @@ class Neck(nn.Module):
         if padding_mask is None:
             mask = torch.zeros(1, height, width, dtype=torch.bool, device=projected.device)
         else:
-            mask = _resize_mask(padding_mask, (height, width))
+            mask = resize_mask(padding_mask, (height, width))
         position = sine_position_encoding(mask, self.embed_dim).to(projected.dtype)
         position = position.flatten(2).transpose(1, 2).expand(batch, -1, -1)
         if self.level_embedding is not None:
@@ -130,11 +130,7 @@ def _check_strides(strides: tuple[int, ...], by_stride: Mapping[int, str]) -> No
         extra *= 2
 
 
-def _resize_mask(padding_mask: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(padding_mask[:, None].float(), size=size, mode="nearest")[:, 0].bool()
-
-
 def _zero_padding(feature: Tensor, padding_mask: Tensor | None) -> Tensor:
     if padding_mask is None:
         return feature
-    return feature.masked_fill(_resize_mask(padding_mask, feature.shape[-2:])[:, None], 0.0)
+    return feature.masked_fill(resize_mask(padding_mask, feature.shape[-2:])[:, None], 0.0)

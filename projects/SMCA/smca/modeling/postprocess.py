@@ -53,16 +53,15 @@ def _make_instances(
     boxes: Tensor,
     image_sizes: list[tuple[int, int]],
 ) -> list[Instances]:
-    corners = box_convert(boxes, "cxcywh", "xyxy")
-    results = []
-    for index, (height, width) in enumerate(image_sizes):
-        scale = corners.new_tensor([width, height, width, height])
-        results.append(
-            Instances(
-                (height, width),
-                pred_boxes=Boxes(corners[index, queries[index]] * scale),
-                scores=scores[index],
-                pred_classes=classes[index],
-            )
+    # One copy to the device, not one per image.
+    scales = boxes.new_tensor([(w, h, w, h) for h, w in image_sizes])[:, None]
+    corners = box_convert(boxes, "cxcywh", "xyxy") * scales
+    return [
+        Instances(
+            size,
+            pred_boxes=Boxes(corners[index, queries[index]]),
+            scores=scores[index],
+            pred_classes=classes[index],
         )
-    return results
+        for index, size in enumerate(image_sizes)
+    ]

@@ -11,12 +11,14 @@ from torchvision.ops import box_convert
 from smca.config import model_parts_from_cfg
 from smca.layers import at_least_float32, full_precision
 
+from .backbone import IsolatingResNet
 from .criterion import SetCriterion
 from .decoder import Decoder, DecoderOutput
 from .encoder import Encoder
 from .heads import DetectionHeads
 from .matcher import Target
 from .neck import Neck
+from .padding import padding_mask
 
 
 @META_ARCH_REGISTRY.register()
@@ -41,6 +43,7 @@ class SMCA(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str = "RGB",
+        isolate_images: bool = True,
     ):
         """
         Args:
@@ -51,6 +54,9 @@ class SMCA(nn.Module):
             num_classes: classes of the data set.
             pixel_mean, pixel_std: per channel, in the order of ``input_format`` and the unit of the images (0..255).
             input_format: channel order of the images the model is given, "RGB" or "BGR".
+            isolate_images: whether an image gets in a padded batch the outputs it has alone, in training and in
+                inference, which needs a backbone of :func:`build_resnet`. Without, convolutions at the right and
+                bottom border see what the backbone makes of padding, as in the released implementations.
 
         Raises:
             ValueError: if the parts disagree on channels, strides or the number of levels.
@@ -67,6 +73,7 @@ class SMCA(nn.Module):
         self.postprocessor = postprocessor
         self.num_classes = num_classes
         self.input_format = input_format
+        self.isolate_images = isolate_images and isinstance(backbone, IsolatingResNet)
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), False)
         initialize_transformer(encoder, decoder)
@@ -93,13 +100,13 @@ class SMCA(nn.Module):
         Returns:
             In training weighted losses by name, in inference [{"instances": Instances}] in the wanted output size.
         """
-        images = self.preprocess_images(batched_inputs)
-        decoded = self.decode(images)
-        with full_precision(decoded.hidden):
-            if self.training:
-                outputs = self.heads(at_least_float32(decoded.hidden), decoded.center_logits)
+        images = self.preprocess_images(batched_inputs, isolate=self.isolate_images)
+        decoded = self.decode(images, isolate=self.isolate_images)
+        if self.training:
+            outputs = self._predict(decoded, decoded.hidden)
+            with full_precision(decoded.hidden):
                 return self.criterion(outputs, self.prepare_targets(batched_inputs), num_boxes)
-            outputs = self.heads(at_least_float32(decoded.hidden[-1:]), decoded.center_logits)
+        outputs = self._predict(decoded, decoded.hidden[-1:])
         results = self.postprocessor(
             outputs["pred_logits"][0], outputs["pred_boxes"][0], images.image_sizes
         )
@@ -109,61 +116,68 @@ class SMCA(nn.Module):
         ]
 
     def raw_outputs(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """Outputs of all L decoder layers before postprocessing.
+        """Outputs of all L decoder layers before postprocessing; padding is seen as by the released models.
 
         Returns:
             "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of each unpadded
             image.
         """
         decoded = self.decode(self.preprocess_images(batched_inputs))
-        with full_precision(decoded.hidden):
-            return self.heads(at_least_float32(decoded.hidden), decoded.center_logits)
+        return self._predict(decoded, decoded.hidden)
+
+    def _predict(self, decoded: DecoderOutput, hidden: Tensor) -> dict[str, Tensor]:
+        with full_precision(hidden):
+            return self.heads(at_least_float32(hidden), decoded.center_logits, decoded.image_sizes)
 
     def count_boxes(self, batched_inputs: list[dict]) -> int:
         """Objects that the losses of a batch are averaged over."""
         return sum(len(item["instances"]) for item in batched_inputs)
 
-    def preprocess_images(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise, then pad at the right and bottom to the largest height and width of the batch."""
+    def preprocess_images(self, batched_inputs: list[dict], *, isolate: bool = False) -> ImageList:
+        """Normalise, then pad at the right and bottom to the largest height and width of the batch.
+
+        Args:
+            isolate: images of several sizes are padded to multiples of the largest stride, as :meth:`decode` needs it.
+        """
         images = [
-            (item["image"].to(self.device) - self.pixel_mean) / self.pixel_std
+            (item["image"].to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
             for item in batched_inputs
         ]
-        return ImageList.from_tensors(images)
+        several_sizes = len({image.shape for image in images}) > 1
+        divisibility = self.neck.strides[-1] if isolate and several_sizes else 0
+        return ImageList.from_tensors(images, divisibility)
 
-    def decode(self, images: ImageList) -> DecoderOutput:
-        """The network up to the decoder's output, for normalised and padded images."""
+    def decode(self, images: ImageList, *, isolate: bool = False) -> DecoderOutput:
+        """The network up to the decoder's output, for normalised and padded images.
+
+        Args:
+            isolate: whether the backbone keeps padding out of the images' features (see ``isolate_images``).
+        """
         pixels = images.tensor
         if pixels.is_cuda or not torch.is_grad_enabled():
             # Faster convolutions, and flattening to tokens becomes a view. Not in training on a CPU: oneDNN's
             # backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        features = self.backbone(pixels)
-        levels = self.encoder(self.neck(features, padding_mask(images)))
+        mask = padding_mask(images)
+        features = self.backbone(pixels, mask) if isolate else self.backbone(pixels)
         image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
+        levels = self.encoder(self.neck(features, mask))
         return self.decoder(levels, image_sizes)
 
     def prepare_targets(self, batched_inputs: list[dict]) -> list[Target]:
         """Ground-truth ``Instances`` -> targets, boxes relative to the unpadded image."""
-        targets = []
+        labels, boxes = [], []
         for item in batched_inputs:
-            instances = item["instances"].to(self.device)
+            instances = item["instances"]
             height, width = instances.image_size
-            boxes = instances.gt_boxes.tensor
-            relative = boxes / boxes.new_tensor([width, height, width, height])
-            targets.append(Target(instances.gt_classes, box_convert(relative, "xyxy", "cxcywh")))
-        return targets
-
-
-def padding_mask(images: ImageList) -> Tensor | None:
-    """(B, height, width) bool, True where the batch is padding; None if no image is padded."""
-    height, width = images.tensor.shape[-2:]
-    if all(size == (height, width) for size in map(tuple, images.image_sizes)):
-        return None
-    mask = torch.ones(len(images), height, width, dtype=torch.bool, device=images.tensor.device)
-    for row, (h, w) in zip(mask, images.image_sizes, strict=True):
-        row[:h, :w] = False
-    return mask
+            corners = instances.gt_boxes.tensor
+            relative = corners / corners.new_tensor([width, height, width, height])
+            labels.append(instances.gt_classes)
+            boxes.append(box_convert(relative, "xyxy", "cxcywh"))
+        counts = [len(image_labels) for image_labels in labels]
+        # Two copies to the device, not two per image.
+        parts = (torch.cat(values).to(self.device).split(counts) for values in (labels, boxes))
+        return [Target(*target) for target in zip(*parts, strict=True)]
 
 
 def initialize_transformer(encoder: Encoder, decoder: Decoder) -> None:

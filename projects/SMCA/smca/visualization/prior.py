@@ -99,7 +99,7 @@ def detection_priors(
     with inference_context(model), torch.no_grad():
         images = model.preprocess_images([batched_input])
         decoded = model.decode(images)
-        outputs = model.heads(decoded.hidden[-1:], decoded.center_logits)
+        outputs = model.heads(decoded.hidden[-1:], decoded.center_logits, decoded.image_sizes)
     height, width = size = images.image_sizes[0]
     image_size = decoded.center_logits.new_tensor([width, height])
     scores, classes = _query_scores(outputs["pred_logits"][0, 0], model.num_classes)
