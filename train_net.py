@@ -11,32 +11,36 @@ checkpoint and end the training; --resume goes on from it.
 """
 
 import argparse
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+import warnings
 
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.evaluation import print_csv_format
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
-import smca  # noqa: F401 - registers the model and the data sets
-from smca.data import DigitsError, fill_num_classes
-from smca.device import find_device
-from smca.engine import (
-    TrainingInterrupted,
-    apply_overrides,
-    check_inputs,
-    evaluate_only,
-    launch,
-    load_config_file,
-    prepare_training,
-    run_on_main,
-    set_earlier_run_aside,
-)
+with warnings.catch_warnings():
+    # Detectron2 0.6 and fvcore import what today's libraries deprecate.
+    warnings.simplefilter("ignore")
+    from detectron2.engine import default_argument_parser
+    from detectron2.evaluation import print_csv_format
+    from detectron2.utils import comm
+
+    import smca  # noqa: F401 - registers the model and the data sets
+    from smca.data import DigitsError, fill_num_classes
+    from smca.device import find_device
+    from smca.engine import (
+        TrainingInterrupted,
+        apply_overrides,
+        check_inputs,
+        evaluate_only,
+        launch,
+        load_config_file,
+        lock_run,
+        prepare_training,
+        run_on_main,
+        set_earlier_run_aside,
+        set_up_output,
+        unlock_runs,
+    )
 
 EXPECTED = (ValueError, ImportError, DigitsError, OSError, FloatingPointError)
 
@@ -50,47 +54,63 @@ def main(args: argparse.Namespace) -> None:
         trainer, start, stop = prepare_training(cfg, resume=args.resume)
         trainer.train(start, stop)
     except EXPECTED as error:
-        # Loggers that cannot write any more would each print a traceback.
-        logging.raiseExceptions = False
-        # Every process fails the same way; one says why.
-        sys.exit(f"train_net.py: {error}" if comm.is_main_process() else 1)
+        # What the main process failed at it tells for all.
+        sys.exit(1 if getattr(error, "is_told", False) else f"train_net.py: {error}")
     except TrainingInterrupted as interrupted:
         if comm.is_main_process():
             print(f"train_net.py: {interrupted}", file=sys.stderr, flush=True)
         sys.exit(128 + interrupted.signum)
+    finally:
+        unlock_runs()
 
 
 def setup(args: argparse.Namespace) -> DictConfig:
     """Read and check the config, then write it and the log to the output directory."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+    # Loggers that cannot write, to a full disk say, would print a traceback for each line.
+    logging.raiseExceptions = False
     cfg = load_experiment(args)
     fill_num_classes(cfg)
-    run_on_main(lambda: check_inputs(cfg, training=not args.eval_only, resume=args.resume))
-    if comm.is_main_process() and not (args.eval_only or args.resume):
-        aside = set_earlier_run_aside(cfg.train.output_dir)
-        if aside is not None:
-            print(f"{cfg.train.output_dir} held an earlier run, now in {aside}", flush=True)
-    comm.synchronize()
-    with kept(Path(cfg.train.output_dir) / "config.yaml", keep=args.eval_only):
-        default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="smca")
+    run_on_main(lambda: prepare_directory(cfg, args))
+    set_up_output(cfg, args, keep_config=args.eval_only or args.resume)
     return cfg
 
 
-@contextlib.contextmanager
-def kept(path: Path, *, keep: bool) -> Iterator[None]:
-    """Undo what is written to a file inside: an evaluation must not change what a training says of itself."""
-    before = path.read_bytes() if keep and path.is_file() else None
-    yield
-    if before is not None:
-        path.write_bytes(before)
+def prepare_directory(cfg: DictConfig, args: argparse.Namespace) -> None:
+    """Check everything first, and leave no two trainings in one output directory."""
+    check_inputs(cfg, training=not args.eval_only, resume=args.resume)
+    if args.eval_only:
+        return
+    lock_run(cfg.train.output_dir)
+    aside = None if args.resume else set_earlier_run_aside(cfg.train.output_dir)
+    if aside is not None:
+        print(f"{cfg.train.output_dir} held an earlier run, now in {aside}", flush=True)
 
 
 def load_experiment(args: argparse.Namespace) -> DictConfig:
     return apply_overrides(load_config_file(args.config_file), args.opts)
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Detectron2's, with examples of our own and a free port for the processes of one machine."""
+    examples, details = __doc__.split("\n", 2)[2].split("\n\nFields", 1)
+    parser = default_argument_parser(epilog=f"Examples:\n\n{examples}\n\nFields{details}")
+    parser.description = __doc__.splitlines()[0]
+    parser.set_defaults(dist_url="auto")
+    helps = {
+        "config_file": "experiment: a LazyConfig (.py)",
+        "resume": "go on from the newest checkpoint of train.output_dir",
+        "dist_url": "tcp://host:port of machine 0, if there are several",
+        "opts": "fields of the config, as key=value",
+    }
+    for action in parser._actions:
+        action.help = helps.get(action.dest, action.help)
+    return parser
+
+
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
+    arguments = build_parser().parse_args()
     try:
         launch(
             main,

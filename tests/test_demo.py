@@ -93,7 +93,7 @@ def test_the_terminal_shows_progress_and_the_log_all(finished):
     process, output = finished
     progress = [line for line in process.stdout.splitlines() if "total_loss" in line]
     assert len(progress) == 2
-    assert progress[0].startswith("iter: 0  total_loss: ")
+    assert progress[0].startswith("eta: ")
     assert "loss_giou" not in process.stdout
     assert "Environment info" not in process.stdout
     assert "Warning" not in process.stderr

@@ -492,3 +492,16 @@ def test_the_command_ends_with_one_sentence(commands, name, sentence):
     last = errors.strip().splitlines()[-1]
     assert last.startswith(f"train_net.py: {sentence}")
     assert list(folder.iterdir()) == []
+
+
+def test_a_resume_that_is_refused_changes_nothing(run, finished, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = {k: v for k, v in files(folder).items() if k != "log.txt"}
+    for override, message in (
+        ("train.max_iter=4", "holds 6 iterations, and this training is to end after 4"),
+        ("model.decoder.num_queries=20", "model.decoder.num_queries is 20, but the run in"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            run(folder, override, flags=["--resume"])
+    assert {k: v for k, v in files(folder).items() if k != "log.txt"} == before

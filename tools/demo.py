@@ -29,8 +29,7 @@ with warnings.catch_warnings():
     import cv2
     from detectron2.config import instantiate
     from detectron2.data import MetadataCatalog
-    from detectron2.engine import DefaultPredictor, default_setup
-    from detectron2.utils.logger import setup_logger
+    from detectron2.engine import DefaultPredictor
     from omegaconf import DictConfig
     from tabulate import tabulate
 
@@ -42,8 +41,10 @@ with warnings.catch_warnings():
         apply_overrides,
         check_inputs,
         has_checkpoint,
+        lock_run,
         prepare_training,
         set_earlier_run_aside,
+        set_up_output,
     )
     from smca.visualization import draw_detections, draw_priors, save_png
 
@@ -95,9 +96,10 @@ def run(output_dir: str, overrides: Sequence[str]) -> None:
         root = Path(cfg.train.output_dir)
         resume = is_unfinished(root)
         check_inputs(cfg, training=True, resume=resume)
+        lock_run(root)
         if not resume:
             set_aside(root)
-        set_up_output(cfg)
+        set_up(cfg, resume=resume)
     print(f"{'Going on with' if resume else 'Training'} {EXPERIMENT} in {root}", flush=True)
     with timed(stages, "training with evaluations"):
         trainer, start, stop = prepare_training(cfg, resume=resume)
@@ -141,12 +143,11 @@ def set_aside(root: Path) -> None:
     print(f"{root} held an earlier run, now in {aside}", flush=True)
 
 
-def set_up_output(cfg: DictConfig) -> None:
-    """Detectron2's set-up; all goes to log.txt, progress and warnings to the terminal, too."""
-    output_dir = cfg.train.output_dir
+def set_up(cfg: DictConfig, *, resume: bool) -> None:
+    """As for a training; all goes to log.txt, progress and warnings to the terminal, too."""
     with contextlib.redirect_stdout(io.StringIO()) as swallowed:
-        default_setup(cfg, argparse.Namespace(config_file="", eval_only=False))
-        setup_logger(output_dir, name="smca")
+        args = argparse.Namespace(config_file="", eval_only=False)
+        set_up_output(cfg, args, keep_config=resume)
     for name in LOGGERS:
         for handler in logging.getLogger(name).handlers:
             if getattr(handler, "stream", None) is swallowed:

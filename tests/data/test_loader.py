@@ -1,5 +1,6 @@
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -57,6 +58,27 @@ def test_workers_change_nothing():
     assert take(make(), 7) == expected
     drawn = [item["drawn"] for batch in expected for item in batch]
     assert len(set(drawn)) == len(drawn)
+
+
+def test_workers_are_forked_by_a_process_that_was_spawned():
+    """Spawned ones take seconds to start; a mapper that is no function of a module shows which they are."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        loader = make(num_workers=1, mapper=lambda record: draw(record))
+        assert len(take(loader, 1)[0]) == 4
+        loader.close()
+        test = build_test_loader(dataset=[{"image_id": 1}], mapper=lambda r: draw(r), num_workers=1)
+        assert len(list(test)) == 1
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
+def test_the_order_does_not_repeat_after_some_epochs():
+    orders = {
+        tuple(image_ids(take(make(start=3 * e, batch_size=4, count=12), 3))) for e in range(20)
+    }
+    assert len(orders) == 20
 
 
 def test_the_global_generators_change_nothing():

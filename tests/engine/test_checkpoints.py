@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import logging
@@ -419,3 +420,13 @@ def test_messages_are_one_sentence(stopped):
     with pytest.raises(ValueError, match="--resume") as caught:
         tiny_training(stopped).checkpointer.resume()
     assert not re.search(r"\n|\.$", str(caught.value))
+
+
+def test_a_resume_with_other_classes_of_the_same_number_is_refused(tmp_path):
+    tiny_training(tmp_path).run(0, 2)
+    training = tiny_training(tmp_path)
+    training.checkpointer._info = dataclasses.replace(
+        training.checkpointer._info, class_names=("b", "a")
+    )
+    with pytest.raises(ValueError, match=r"knows the classes a, b, the training data has b, a;"):
+        training.resume(4)

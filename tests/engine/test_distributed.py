@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from detectron2.data import DatasetCatalog
 from helpers.distributed import (
     evaluate_jittered_boxes,
     fail_in_one_process,
+    fail_to_load_in_one_process,
     save_gradients,
+    train_with_norm_and_dropout,
 )
 from smca.data import register_digits
 from smca.engine import launch, load_config_file
@@ -79,6 +82,49 @@ def test_a_failure_in_one_process_ends_all(capfd):
     with pytest.raises(SystemExit) as stopped:
         launch(fail_in_one_process, args=(1,), device="cpu", num_processes=2)
     assert stopped.value.code == 7
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        (
+            "broken",
+            1,
+            r"rank 1: train: iteration 2 .its images. cannot be done: broken.jpg: it is cut off;",
+        ),
+        ("killed", 137, r"the process of rank 1 was ended by SIGKILL, perhaps for lack of memory"),
+    ],
+)
+def test_a_failure_of_another_rank_is_told_and_what_was_trained_is_saved(
+    tmp_path, capfd, how, status, said
+):
+    with pytest.raises(SystemExit) as stopped:
+        launch(
+            fail_to_load_in_one_process, args=(str(tmp_path), how), device="cpu", num_processes=2
+        )
+    assert stopped.value.code == status
+    errors = [line for line in capfd.readouterr().err.splitlines() if "Warning" not in line]
+    told = [line for line in errors if not line.startswith("  ")]
+    assert len(told) == 1, told
+    assert re.match(said, told[0])
+    saved = torch.load(tmp_path / "model_0000001.pth", weights_only=True)
+    assert saved["iteration"] == 1
+
+
+def test_processes_agree_on_averages_and_statistics_but_not_on_dropout(tmp_path):
+    launch(train_with_norm_and_dropout, args=(str(tmp_path),), device="cpu", num_processes=2)
+    first, second = (
+        torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in range(2)
+    )
+    for part in ("model", "ema"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), (part, name)
+    # Each has seen other images: neither's own statistics, but their mean.
+    saved = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert torch.equal(saved["model"]["norm.running_mean"], first["model"]["norm.running_mean"])
+    # The average has followed the parameters from where all processes started.
+    assert not torch.equal(first["ema"]["scale"], first["model"]["scale"])
+    assert not torch.equal(first["kept"], second["kept"])
 
 
 @pytest.fixture(scope="module")

@@ -112,47 +112,73 @@ def test_variables_that_fit_no_training(joined, monkeypatch, name, value):
 
 def test_processes_of_one_machine_get_a_free_port(monkeypatch):
     started = []
-    monkeypatch.setattr(launcher.mp, "start_processes", lambda *a, **kw: started.append((a, kw)))
-    monkeypatch.setattr(launcher, "_wait", lambda context: None)
+    monkeypatch.setattr(launcher, "_run_processes", lambda *arguments: started.append(arguments))
     start(num_processes=2)
     start(num_processes=3, num_machines=2, machine_rank=1, dist_url="tcp://10.0.0.1:29500")
-    ((_, first), (_, second)) = started
-    (_, _, device, url, processes, world, rank) = first["args"]
-    assert (device, processes, world, rank) == ("cpu", 2, 2, 0)
-    host, port = url.removeprefix("tcp://").split(":")
+    first, second = started
+    assert (first[2], first[4]) == ("cpu", [(0, 0, 2, 2), (1, 1, 2, 2)])
+    host, port = first[3].removeprefix("tcp://").split(":")
     with socket.socket() as free:
         free.bind((host, int(port)))
-    assert second["args"][3:] == ("tcp://10.0.0.1:29500", 3, 6, 1)
-    assert (second["nprocs"], second["start_method"]) == (3, "spawn")
+    assert second[3] == "tcp://10.0.0.1:29500"
+    assert second[4] == [(0, 3, 3, 6), (1, 4, 3, 6), (2, 5, 3, 6)]
 
 
-class FakeContext:
-    """Processes that have ended one way or another."""
+@pytest.mark.parametrize(
+    ("exits", "reports", "said", "status"),
+    [
+        ([(0, 0), (1, 0)], [], "", 0),
+        # Stopped by a signal, as they said themselves.
+        ([(0, 143), (1, 143)], [], "", 143),
+        # The main process tells for all.
+        ([(0, 1), (1, 1)], [(0, "no data", False)], "no data\n", 1),
+        # The first that fails has the cause; the others miss it.
+        (
+            [(0, 1), (1, 1)],
+            [(0, "gone", True), (1, "x.jpg is damaged", False)],
+            "rank 1: x.jpg is damaged\n",
+            1,
+        ),
+        (
+            [(0, 1), (1, -9)],
+            [(0, "gone", True)],
+            "the process of rank 1 was ended by SIGKILL, perhaps for lack of memory\n",
+            137,
+        ),
+        ([(0, -15), (1, -15)], [], "the process of rank 0 was ended by SIGTERM\n", 143),
+        # Of several machines: the cause is on another one.
+        ([(2, 1), (3, 1)], [(2, "gone", True), (3, "gone", True)], "rank 2: gone\n", 1),
+    ],
+)
+def test_what_is_said_of_processes_that_failed(exits, reports, said, status, capsys):
+    assert launcher._explain(exits, reports) == status
+    assert capsys.readouterr().err == said
 
-    def __init__(self, error=None):
-        self.error = error
-        self.processes = []
 
-    def join(self):
-        if self.error is not None:
-            raise self.error
+class FakeProcess:
+    pid = 12345
+
+    def is_alive(self):
         return True
 
 
-@pytest.mark.parametrize(("exit_code", "status"), [(1, 1), (143, 143), (-9, 137), (-15, 143)])
-def test_the_exit_status_is_that_of_the_process_that_failed(exit_code, status):
-    error = launcher.mp.ProcessExitedException(
-        "failed", error_index=0, error_pid=1, exit_code=exit_code
-    )
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as stopped:
-        launcher._wait(FakeContext(error))
-    assert stopped.value.code == status
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_handlers_of_before_are_back_after_a_wait():
+def test_an_interrupt_of_the_launcher_alone_reaches_its_processes(monkeypatch):
+    sent = []
+    monkeypatch.setattr(launcher.os, "kill", lambda pid, signum: sent.append((pid, signum)))
     signums = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     before = [signal.getsignal(signum) for signum in signums]
-    launcher._wait(FakeContext())
+    forwarding = launcher._Forwarding([FakeProcess()])
+    with forwarding:
+        signal.raise_signal(signal.SIGUSR1)
+        assert sent == [(12345, signal.SIGUSR1)]
+        signal.raise_signal(signal.SIGINT)
+        # A terminal's would have reached them by now.
+        forwarding.pass_on_late()
+        assert len(sent) == 1
+        now = launcher.time.monotonic()
+        monkeypatch.setattr(launcher.time, "monotonic", lambda: now + 1)
+        forwarding.pass_on_late()
+        forwarding.pass_on_late()
+        assert sent[1:] == [(12345, signal.SIGTERM)]
+    assert forwarding.status == 130
     assert [signal.getsignal(signum) for signum in signums] == before

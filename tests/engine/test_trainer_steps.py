@@ -14,8 +14,9 @@ from detectron2.utils.events import JSONWriter
 from torch import nn
 
 from helpers.builders import small_model, training_input
-from helpers.tiny_training import CallAt, assert_same, tiny_training
+from helpers.tiny_training import CallAt, TinyModel, assert_same, augment, tiny_training
 from smca.engine import MixedPrecision, NonFiniteError, Trainer, WeightAverage
+from smca.engine.trainer import StepError
 
 # Objects per image: an image without any, and unequal halves of the batch.
 COUNTS = [3, 0, 1, 5]
@@ -519,3 +520,65 @@ def test_loading_processes_end_with_the_training(tmp_path):
 def test_loading_processes_change_nothing(tmp_path):
     results = [tiny_training(tmp_path, num_workers=n, period=0).run(0, 4) for n in (0, 2)]
     assert_same(results[1].everything(), results[0].everything())
+
+
+class _FullMemory(TinyModel):
+    """Runs out of memory in one iteration."""
+
+    def forward(self, batch):
+        if self.trainer.iter == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return super().forward(batch)
+
+
+def test_what_was_trained_before_an_error_is_saved_and_the_images_are_named(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = tiny_training(tmp_path / "whole", period=0, accumulate_steps=1).run(0, 6)
+    training = tiny_training(tmp_path, period=0, accumulate_steps=1, model=_FullMemory())
+    training.model.trainer = training.trainer
+    with pytest.raises(StepError, match=r"iteration 3 \(images \d.jpg, .*out of memory .*--resume"):
+        training.run(0, 6)
+    # As if it had been killed after the step before.
+    resumed = tiny_training(tmp_path, period=0, accumulate_steps=1).resume(6)
+    assert torch.load(tmp_path / "model_0000002.pth", weights_only=True)["iteration"] == 2
+    assert_same(resumed.everything(), whole.everything())
+
+
+def test_a_batch_that_cannot_be_loaded_says_why(tmp_path):
+    def load(record):
+        if training.trainer.iter == 1:
+            raise ValueError("x.jpg: it cannot be read as an image (truncated)")
+        return record
+
+    training = tiny_training(tmp_path, num_workers=0, period=0)
+    training.trainer.loader._source.mapper = lambda record: load(augment(record))
+    with pytest.raises(StepError, match=r"iteration 1 .* cannot be done: x.jpg: it cannot be read"):
+        training.run(0, 3)
+    assert (tmp_path / "model_0000000.pth").exists()
+
+
+def test_an_error_between_step_and_schedule_saves_nothing_half(tmp_path):
+    """The schedule would stay a step behind for ever."""
+
+    class Fails(HookBase):
+        def after_step(self):
+            raise TypeError("a bug")
+
+    training = tiny_training(tmp_path, period=0)
+    training.trainer._hooks.insert(0, Fails())
+    training.trainer._hooks[0].trainer = training.trainer
+    with pytest.raises(TypeError, match="a bug"):
+        training.run(0, 3)
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_averages_follow_the_step(tmp_path):
+    """Updated before the optimiser, they would lag a step behind."""
+    training = tiny_training(tmp_path, period=0)
+    start = training.model.out.weight.detach().clone()
+    training.run(0, 1)
+    now = training.model.out.weight.detach()
+    assert not torch.equal(now, start)
+    # The first decay is 2 / 11.
+    expected = start + (now - start) * 9 / 11
+    torch.testing.assert_close(training.average.model.out.weight, expected)

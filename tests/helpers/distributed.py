@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import signal
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,9 +12,11 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
+from omegaconf import OmegaConf
 
 from smca.data import DigitsSpec, TrainLoader, build_test_loader, register_digits
-from smca.engine import Trainer
+from smca.engine import CheckpointHook, RunCheckpointer, Trainer, WeightAverage
+from smca.engine.training import _distribute
 from smca.evaluation import CocoEvaluator
 
 from .builders import small_model
@@ -102,3 +107,69 @@ def evaluate_jittered_boxes(path: str, root: str) -> None:
     if comm.is_main_process():
         numbers = {k: v for k, v in results["bbox"].items() if not math.isnan(v)}
         Path(path).write_text(json.dumps(numbers))
+
+
+class _Dropped(torch.nn.Module):
+    """Norm and dropout; parameters differ between processes until a wrapper makes them equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3, momentum=0.5)
+        self.dropout = torch.nn.Dropout(0.5)
+        self.scale = torch.nn.Parameter(torch.full((3,), 1.0 + comm.get_rank()))
+
+    def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
+        x = torch.stack([item["x"] for item in batch])
+        self.kept = self.dropout(torch.ones(64)) > 0
+        return {"loss": (self.norm(x) * self.scale).square().mean()}
+
+
+def train_with_norm_and_dropout(folder: str) -> None:
+    """Three steps with EMA and checkpoints; every process writes what it ends with."""
+    data = [{"x": torch.full((3,), float(i * i)), "file_name": f"{i}.jpg"} for i in range(8)]
+    cfg = OmegaConf.create({"broadcast_buffers": False, "find_unused_parameters": False})
+    model = _Dropped()
+    model.device = torch.device("cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped = _distribute(model, cfg)
+    average = WeightAverage(model, decay=0.5)
+    trainer = Trainer(
+        model=wrapped,
+        loader=TrainLoader(dataset=data, mapper=dict, total_batch_size=8, num_workers=0),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        average=average,
+    )
+    checkpointer = RunCheckpointer(
+        directory=folder, model=model, trainer=trainer, average=average, max_to_keep=None
+    )
+    trainer.register_hooks([CheckpointHook(checkpointer, 1)])
+    trainer.train(0, 3)
+    state = {"model": model.state_dict(), "ema": average.model.state_dict(), "kept": model.kept}
+    torch.save(state, f"{folder}/rank{comm.get_rank()}.pth")
+
+
+def fail_to_load_in_one_process(folder: str, how: str) -> None:
+    """Rank 1 cannot read an image in iteration 2, or is killed, as for lack of memory."""
+
+    def load(record: dict) -> dict:
+        if record["number"] == comm.get_rank() == 1 and trainer.iter == 2:
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("broken.jpg: it is cut off")
+        return {"x": torch.ones(3), "file_name": "x.jpg"}
+
+    data = [{"number": i} for i in range(2)]
+    model = _Dropped()
+    trainer = Trainer(
+        model=torch.nn.parallel.DistributedDataParallel(model),
+        # Each process loads both images.
+        loader=TrainLoader(dataset=data, mapper=load, total_batch_size=4, num_workers=0),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+    )
+    checkpointer = RunCheckpointer(directory=folder, model=model, trainer=trainer)
+    trainer.register_hooks([CheckpointHook(checkpointer, 0)])
+    try:
+        trainer.train(0, 5)
+    except ValueError as error:
+        raise SystemExit(f"train: {error}") from None

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -74,8 +75,9 @@ class TrainLoader:
             self._source,
             batch_sampler=sampler,
             num_workers=self.num_workers,
+            multiprocessing_context=_worker_context(self.num_workers),
             collate_fn=_as_list,
-            persistent_workers=False,
+            pin_memory=torch.cuda.is_available(),
             worker_init_fn=_IgnoreSignals(self._closing),
             # Workers' own seeds are never used; this keeps the main process's generator untouched.
             generator=torch.Generator(),
@@ -219,8 +221,19 @@ def build_test_loader(
         _MappedDataset(DatasetFromList(share, copy=False, serialize=bool(share)), mapper),
         batch_size=batch_size,
         num_workers=num_workers,
+        multiprocessing_context=_worker_context(num_workers),
         collate_fn=_as_list,
+        pin_memory=torch.cuda.is_available(),
     )
+
+
+def _worker_context(num_workers: int) -> str | None:
+    """Loading processes are forked where that is the custom, also by a training process that was itself spawned.
+
+    Spawned, each of them imports PyTorch and Detectron2 again, which takes seconds and hundreds of megabytes. They
+    never touch a GPU, which is what a fork could not share.
+    """
+    return "fork" if num_workers > 0 and sys.platform == "linux" else None
 
 
 class _MappedDataset(Dataset):

@@ -10,6 +10,8 @@ from .overrides import apply_overrides
 from .param_groups import get_param_groups
 from .precision import MixedPrecision
 from .run_directory import has_checkpoint, set_earlier_run_aside
+from .run_lock import lock_run, unlock_runs
+from .run_settings import set_up_output
 from .schedule import EpochSchedule, iteration_of_epoch
 from .stop_signal import TrainingInterrupted
 from .trainer import Trainer
@@ -33,7 +35,10 @@ __all__ = [
     "iteration_of_epoch",
     "launch",
     "load_config_file",
+    "lock_run",
     "prepare_training",
     "run_on_main",
     "set_earlier_run_aside",
+    "set_up_output",
+    "unlock_runs",
 ]

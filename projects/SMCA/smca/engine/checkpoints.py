@@ -4,12 +4,14 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from torch import nn
 
 from smca.checkpoint.model_info import INFO_KEY, ModelInfo
@@ -26,7 +28,8 @@ from .newest_checkpoint import (
     read_manifest,
 )
 from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
-from .trainer import Trainer
+from .running_statistics import average_statistics
+from .trainer import Stopped, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +74,8 @@ class RunCheckpointer:
                 f"train.checkpointer.max_to_keep={max_to_keep}: keep at least 2, or there is nothing left if the "
                 "newest is damaged; null keeps all"
             )
+        self.model = model
         self._root = Path(directory)
-        self._model = model
         self._trainer = trainer
         self._average = average
         self._info = info
@@ -93,6 +96,11 @@ class RunCheckpointer:
         self._prune(manifest)
         logger.info("Saved %s.", self._root / name)
 
+    def average_statistics(self) -> None:
+        """Running statistics become the same in all processes, which all have to call this."""
+        for model in (self.model, *([] if self._average is None else [self._average.model])):
+            average_statistics(model)
+
     def save_best(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Write "model_best.pth": weights and what they reached, nothing to resume from."""
         self._write("model_best.pth", self._weights(iteration, metrics))
@@ -108,8 +116,9 @@ class RunCheckpointer:
         """
         path = run_on_main(self._newest_whole)
         content = load_checkpoint(path)
+        self._check_classes(path, content)
         try:
-            self._model.load_state_dict(content["model"])
+            self.model.load_state_dict(content["model"])
             self._trainer.load_state_dict(content["trainer"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(
@@ -125,8 +134,20 @@ class RunCheckpointer:
         logger.info("Resuming after iteration %d from %s.", content["iteration"], path)
         return content["iteration"] + 1
 
+    def _check_classes(self, path: Path, content: dict) -> None:
+        """The same number of other classes would fit, and be trained on as if they were the old ones."""
+        if self._info is None or INFO_KEY not in content:
+            return
+        names = ModelInfo.from_json(content[INFO_KEY]).class_names
+        if names and self._info.class_names and names != self._info.class_names:
+            raise ValueError(
+                f"--resume: {path} knows the classes {', '.join(names[:10])}, the training data has "
+                f"{', '.join(self._info.class_names[:10])}; resume with the data it was made with, or start a new run "
+                f"from it with train.init_checkpoint={path}, which carries classes over by name"
+            )
+
     def _weights(self, iteration: int, metrics: Mapping[str, float] | None = None) -> dict:
-        content: dict[str, Any] = {"model": self._model.state_dict(), "iteration": iteration}
+        content: dict[str, Any] = {"model": self.model.state_dict(), "iteration": iteration}
         if self._average is not None:
             content["ema"] = self._average.state_dict()
         if self._info is not None:
@@ -177,24 +198,48 @@ class RunCheckpointer:
 
 
 class CheckpointHook(HookBase):
-    """Saves every ``period`` iterations, after the last one, and when the training is asked to stop."""
+    """Saves every ``period`` iterations, after the last one, and when the training is asked to stop or fails."""
 
     def __init__(self, checkpointer: RunCheckpointer, period: int):
-        """
+        """To be registered behind the schedule's hook, whose state is saved.
+
         Args:
             checkpointer: see above.
             period: iterations between two checkpoints; 0 saves only at the end.
         """
         self._checkpointer = checkpointer
         self._period = period
+        self._done = self._saved = -1
+
+    def before_train(self) -> None:
+        # What was loaded is there; of a new training there is nothing yet.
+        self._done = self._saved = self.trainer.start_iter - 1
 
     def after_step(self) -> None:
+        self._done = self.trainer.iter
+        self.trainer.is_step_whole = True
         done = self.trainer.iter + 1
         final = done == self.trainer.max_iter
         due = self._period > 0 and done % self._period == 0
         if not (final or due or self.trainer.stop_signum):
             return
+        self._saved = self.trainer.iter
+        self._checkpointer.average_statistics()
         run_on_main(lambda: self._checkpointer.save(self.trainer.iter, final=final))
+
+    def after_train(self) -> None:
+        """After an error save the last whole step, in the main process alone: the others may be gone."""
+        # Not after a second Ctrl-C, which is in a hurry.
+        has_failed = isinstance(sys.exc_info()[1], Exception | Stopped)
+        if not (has_failed and self.trainer.is_step_whole and self._done > self._saved):
+            return
+        self._saved = self._done
+        if comm.is_main_process():
+            try:
+                self._checkpointer.save(self._done)
+            except CheckpointWriteError as error:
+                # What ended the training is said after this.
+                logger.error("Iteration %d is lost: %s", self._done, error)
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,7 +1,9 @@
 """An exponential moving average of the weights while they train."""
 
+import copy
+
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -13,7 +15,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, *, decay: float):
         """
         Args:
-            model: with its initial weights loaded.
+            model: with its initial weights, which have to be the same in all processes already.
             decay: share of the old average at each update once it is warm, in [0, 1).
 
         Raises:
@@ -23,19 +25,16 @@ class WeightAverage:
             raise ValueError(f"train.ema.decay {decay} must be at least 0 and below 1")
         self._decay = decay
         self._updates = 0
-        self._averaged = AveragedModel(model, multi_avg_fn=self._average)
-        # The first call of update_parameters copies; the twin starts as a copy already.
-        self._averaged.n_averaged.fill_(1)
-        for parameter in self._averaged.parameters():
-            parameter.requires_grad_(False)
+        self.model = copy.deepcopy(model).requires_grad_(False)
 
-    @property
-    def model(self) -> nn.Module:
-        return self._averaged.module
-
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self._updates += 1
-        self._averaged.update_parameters(model)
+        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        averaged, current = _tensors(self.model.parameters()), _tensors(model.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        # All at once; one by one they are hundreds of small kernels on a GPU.
+        torch._foreach_copy_(_tensors(self.model.buffers()), _tensors(model.buffers()))
 
     def state_dict(self) -> dict:
         return {"model": self.model.state_dict(), "updates": self._updates}
@@ -44,6 +43,6 @@ class WeightAverage:
         self.model.load_state_dict(state_dict["model"])
         self._updates = state_dict["updates"]
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
+
+def _tensors(tensors) -> list[Tensor]:
+    return [tensor.detach() for tensor in tensors]

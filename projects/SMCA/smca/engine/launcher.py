@@ -4,24 +4,29 @@ Detectron2 0.6's launcher needs CUDA, and neither release knows torchrun; the co
 ``detectron2.utils.comm`` work with the groups made here.
 """
 
-import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import connection
 
 import torch
-import torch.multiprocessing as mp
 from detectron2.utils import comm
 from torch import distributed
+
+from smca.main_process import as_lost_process
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Rank 0 may evaluate, download or save for long while the others wait.
 TIMEOUT = timedelta(hours=2)
+GRACE = 20.0
+"""Seconds that the others have to end in after one process has failed."""
 
 
 def launch(
@@ -55,7 +60,13 @@ def launch(
         rank, world, local_rank, local_world = _torchrun_numbers()
         _check_gpus(device, local_world)
         _join(device, "env://", rank, world, local_rank, local_world)
-        _run_and_leave(main, args)
+        try:
+            _run_and_leave(main, args)
+        except Exception as error:
+            lost = as_lost_process(error)
+            if lost is None:
+                raise
+            sys.exit(f"rank {rank}: {lost}")
         return
     _check_numbers(num_processes, num_machines, machine_rank, dist_url)
     _check_gpus(device, num_processes)
@@ -65,14 +76,11 @@ def launch(
         return
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    context = mp.start_processes(
-        _worker,
-        args=(main, args, device, dist_url, num_processes, world, machine_rank),
-        nprocs=num_processes,
-        join=False,
-        start_method="spawn",
-    )
-    _wait(context)
+    numbers = [
+        (rank, machine_rank * num_processes + rank, num_processes, world)
+        for rank in range(num_processes)
+    ]
+    _run_processes(main, args, device, dist_url, numbers)
 
 
 def _torchrun_numbers() -> list[int]:
@@ -90,18 +98,30 @@ def _torchrun_numbers() -> list[int]:
 
 
 def _worker(
-    local_rank: int,
     main: Callable[..., None],
     args: tuple,
     device: str,
     dist_url: str,
-    num_processes: int,
-    world: int,
-    machine_rank: int,
+    numbers: tuple[int, int, int, int],
+    reports: multiprocessing.SimpleQueue,
 ) -> None:
-    rank = machine_rank * num_processes + local_rank
-    _join(device, dist_url, rank, world, local_rank, num_processes)
-    _run_and_leave(main, args)
+    """One process of the training; why it failed is told by the one that started it."""
+    local_rank, rank, num_processes, world = numbers
+    try:
+        _join(device, dist_url, rank, world, local_rank, num_processes)
+        _run_and_leave(main, args)
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        reports.put((rank, end.code, False))
+    except Exception as error:
+        lost = as_lost_process(error)
+        # What the pipe of the reports holds, without a reader.
+        text = traceback.format_exc()[-30_000:] if lost is None else str(lost)
+        reports.put((rank, text, lost is not None))
+    else:
+        return
+    sys.exit(1)
 
 
 def _join(device: str, url: str, rank: int, world: int, local_rank: int, local_world: int) -> None:
@@ -116,6 +136,10 @@ def _join(device: str, url: str, rank: int, world: int, local_rank: int, local_w
     distributed.init_process_group(
         backend, init_method=url, rank=rank, world_size=world, timeout=TIMEOUT
     )
+    if backend != "gloo":
+        # Detectron2's for gathering objects would give up after PyTorch's 30 minutes.
+        objects = distributed.new_group(backend="gloo", timeout=TIMEOUT)
+        comm._get_global_gloo_group = lambda: objects
     for first in range(0, world, local_world):
         group = distributed.new_group(list(range(first, first + local_world)))
         if first <= rank < first + local_world:
@@ -135,27 +159,98 @@ def _run_and_leave(main: Callable[..., None], args: tuple) -> None:
         comm._LOCAL_PROCESS_GROUP = None
 
 
-def _wait(context: mp.ProcessContext) -> None:
-    """Wait for all processes, and hand a scheduler's signals on to them."""
+def _run_processes(
+    main: Callable[..., None], args: tuple, device: str, dist_url: str, numbers: list[tuple]
+) -> None:
+    # Of a process that is killed; its semaphores are given back all the same.
+    quiet = "ignore:resource_tracker:UserWarning"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.getenv("PYTHONWARNINGS"), quiet]))
+    context = multiprocessing.get_context("spawn")
+    reports = context.SimpleQueue()
+    processes = [
+        context.Process(target=_worker, args=(main, args, device, dist_url, n, reports))
+        for n in numbers
+    ]
+    signals = _Forwarding(processes)
+    with signals:
+        for process in processes:
+            process.start()
+        first_failure = None
+        while any(process.is_alive() for process in processes):
+            connection.wait([p.sentinel for p in processes if p.is_alive()], timeout=0.2)
+            signals.pass_on_late()
+            if first_failure is None and any(process.exitcode for process in processes):
+                first_failure = time.monotonic()
+            # The others find out by themselves when they next wait for it, and save what they have.
+            if first_failure is not None and time.monotonic() - first_failure > GRACE:
+                for process in processes:
+                    process.kill()
+        for process in processes:
+            process.join()
+    found = []
+    while not reports.empty():
+        found.append(reports.get())
+    status = _explain([(n[1], p.exitcode) for n, p in zip(numbers, processes, strict=True)], found)
+    if status:
+        sys.exit(signals.status or status)
 
-    def forward(signum: int, _frame) -> None:
-        for process in context.processes:
+
+def _explain(exits: list[tuple[int, int]], reports: list[tuple[int, str, bool]]) -> int:
+    """Say once why processes failed, and in which; the exit status of the one that did first."""
+    failed = {rank: code for rank, code in exits if code}
+    told = {rank for rank, _, _ in reports}
+    causes = [(rank, text) for rank, text, is_lost in reports if not is_lost]
+    killed = {rank: -code for rank, code in failed.items() if code < 0 and rank not in told}
+    if not causes and killed:
+        rank, signum = next(iter(killed.items()))
+        memory = ", perhaps for lack of memory" if signum == signal.SIGKILL else ""
+        name = signal.Signals(signum).name
+        causes = [(rank, f"the process of rank {rank} was ended by {name}{memory}")]
+    if not causes:
+        causes = [(rank, text) for rank, text, _ in reports]
+    if causes:
+        rank, text = causes[0]
+        where = f"rank {rank}: " if rank and not text.startswith("the process of") else ""
+        print(f"{where}{text}", file=sys.stderr, flush=True)
+        code = failed.get(rank, 1)
+    else:
+        code = next(iter(failed.values()), 0)
+    return code if code >= 0 else 128 - code
+
+
+class _Forwarding:
+    """Hands signals on to the processes of a training while it is entered.
+
+    A terminal's Ctrl-C reaches them by itself, and a second one would end them at once. So they get another signal, and
+    only after a moment, when it changes nothing for those that have had theirs.
+    """
+
+    def __init__(self, processes: list):
+        self._processes = processes
+        self._interrupted = 0.0
+        self.status = 0
+
+    def __enter__(self) -> None:
+        self._before = {signum: signal.signal(signum, self._send) for signum in FORWARDED_SIGNALS}
+        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def pass_on_late(self) -> None:
+        if self._interrupted and time.monotonic() > self._interrupted:
+            self._interrupted = 0.0
+            self._send(signal.SIGTERM)
+
+    def _note(self, *_: object) -> None:
+        self._interrupted = time.monotonic() + 0.5
+        self.status = 128 + signal.SIGINT
+
+    def _send(self, signum: int, _frame: object = None) -> None:
+        for process in self._processes:
             if process.is_alive():
                 os.kill(process.pid, signum)
-
-    before = {signum: signal.signal(signum, forward) for signum in FORWARDED_SIGNALS}
-    # A terminal's Ctrl-C reaches the processes by itself; this one only waits for them.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-    # Its lines about the processes it ends would hide why the first one ended.
-    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    try:
-        while not context.join():
-            time.sleep(0.1)
-    except mp.ProcessExitedException as error:
-        sys.exit(error.exit_code if error.exit_code > 0 else 128 - error.exit_code)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _check_numbers(num_processes: int, num_machines: int, machine_rank: int, dist_url: str) -> None:

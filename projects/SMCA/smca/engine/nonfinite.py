@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 
 class NonFiniteError(FloatingPointError):
@@ -49,16 +48,6 @@ def first_bad_gradient(model: nn.Module) -> str:
         if parameter.grad is not None and not _is_finite(parameter.grad):
             return f"the first bad tensor is the gradient of {name}"
     return "every gradient is finite, but the norm of all together is not"
-
-
-def running_statistics(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Buffers that a forward pass changes, with copies to put back after one that is left out."""
-    return [
-        (buffer, buffer.clone())
-        for module in model.modules()
-        if isinstance(module, _NormBase)
-        for buffer in module.buffers(recurse=False)
-    ]
 
 
 def file_names(batch: Sequence[Mapping]) -> str:

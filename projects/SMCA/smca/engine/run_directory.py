@@ -13,7 +13,7 @@ _RUN_FILES = (
     MANIFEST,
     "metrics.json",
     "convergence.png",
-    "config.yaml",
+    "config*.yaml",
     "log.txt*",
     "events.out.tfevents.*",
 )

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smca.data.loader import TrainLoader, check_batch_size
+from smca.main_process import as_lost_process
+from smca.waiting import waiting_for
 
 from .ema import WeightAverage
 from .nonfinite import (
@@ -18,16 +20,20 @@ from .nonfinite import (
     file_names,
     first_bad_gradient,
     first_bad_tensor,
-    running_statistics,
 )
 from .precision import MixedPrecision
+from .running_statistics import running_statistics
 from .seeding import seed_generators
 from .stop_signal import StopSignal, TrainingInterrupted
 
 logger = logging.getLogger(__name__)
 
 
-class _Stopped(BaseException):
+class StepError(ValueError):
+    """The images of a step cannot be trained on; parameters are as they were before it."""
+
+
+class Stopped(BaseException):
     """Carries the error that ends a training past Detectron2's loop, which would log it with a traceback."""
 
     def __init__(self, error: Exception):
@@ -42,6 +48,8 @@ class Trainer(TrainerBase):
 
     Attributes:
         stop_signum: the signal that asked any of the processes to stop, 0 if none did; set after the step.
+        is_step_whole: whether parameters, optimiser, averages and schedule belong to the same number of steps; not
+            from the optimiser's step until the schedule's.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Trainer(TrainerBase):
         self.average = average
         self.skip_nonfinite = skip_nonfinite
         self.stop_signum = 0
+        self.is_step_whole = True
         self._seed = seed
         self._skipped = 0
         self._detector = model.module if isinstance(model, DistributedDataParallel) else model
@@ -97,6 +106,7 @@ class Trainer(TrainerBase):
 
         Raises:
             NonFiniteError: if a loss, gradient or matching cost is not finite, more often than tolerated.
+            StepError: if the images of a step cannot be loaded, or take more memory than there is.
             TrainingInterrupted: if a signal asked to stop; the hooks have had their turn.
             OSError: if a hook could not write.
         """
@@ -106,7 +116,7 @@ class Trainer(TrainerBase):
             with self._signal.listening():
                 self._batches = iter(self.loader)
                 super().train(start_iter, max_iter)
-        except _Stopped as stopped:
+        except Stopped as stopped:
             raise stopped.error from None
         finally:
             self.loader.close()
@@ -116,23 +126,52 @@ class Trainer(TrainerBase):
         try:
             super().before_train()
         except OSError as error:
-            raise _Stopped(error) from error
+            raise Stopped(error) from error
 
     def run_step(self) -> None:
+        batch: list[dict] = []
+        try:
+            self._run_step(batch)
+        except Exception as error:
+            named = as_lost_process(error) or self._named(error, batch)
+            if named is error:
+                raise  # a bug, which Detectron2 logs with its traceback
+            raise Stopped(named) from error
+
+    def _named(self, error: Exception, batch: list[dict]) -> Exception:
+        """What ends a training inside of a step, with the iteration and its images."""
+        step = f"iteration {self.iter} ({file_names(batch) if batch else 'its images'})"
+        reason = None
+        if not batch and isinstance(error, ValueError | OSError):
+            # A loading process hands its traceback on as text, which ends with the sentence.
+            reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+        elif isinstance(error, torch.OutOfMemoryError | MemoryError):
+            reason = f"out of memory ({str(error).partition('. ')[0]})"
+        if reason is None:
+            error.add_note(f"in {step}")
+            return error
+        return StepError(
+            f"{step} cannot be done: {reason}; what was trained before it is saved: mend the cause, or leave the "
+            "image out, and go on with --resume"
+        )
+
+    def _run_step(self, batch: list[dict]) -> None:
         start = time.perf_counter()
-        batch = next(self._batches)
+        batch += next(self._batches)
         data_time = time.perf_counter() - start
         parts = _split(batch, self.accumulate_steps)
         buffers = running_statistics(self._detector) if self.skip_nonfinite else []
+        before = [buffer.clone() for buffer in buffers]
         self.optimizer.zero_grad(set_to_none=True)
         try:
             losses = self._forward_backward(parts)
             norm = self._gradient_norm(batch)
         except NonFiniteError as error:
-            for buffer, value in buffers:
+            for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
             self._leave_out(error)
             return
+        self.is_step_whole = False
         self.precision.step(self.optimizer)
         if self.average is not None:
             self.average.update(self._detector)
@@ -144,9 +183,14 @@ class Trainer(TrainerBase):
         try:
             super().after_step()
         except OSError as error:
-            raise _Stopped(error) from error
+            raise Stopped(error) from error
+        except RuntimeError as error:
+            lost = as_lost_process(error)
+            if lost is None:
+                raise
+            raise Stopped(lost) from error
         if self.stop_signum:
-            raise _Stopped(
+            raise Stopped(
                 TrainingInterrupted(
                     f"stopped by signal {self.stop_signum} after iteration {self.iter}, which is saved; go on with "
                     "--resume",
@@ -216,9 +260,12 @@ class Trainer(TrainerBase):
         """Raise in every process if there is a problem in any: the others would wait for its gradients."""
         if comm.get_world_size() > 1:
             flag = torch.tensor([float(bool(problem))], device=self._parameters[0].device)
-            torch.distributed.all_reduce(flag)
-            if not flag.item():
-                return
+            with waiting_for(
+                f"the other ranks to finish the forward pass of iteration {self.iter}"
+            ):
+                torch.distributed.all_reduce(flag)
+                if not flag.item():
+                    return
         elif not problem:
             return
         if problem:
@@ -257,7 +304,7 @@ class Trainer(TrainerBase):
         if self._skipped > self.skip_nonfinite:
             if self.skip_nonfinite:
                 error = NonFiniteError(f"{error} ({self._skipped} steps in a row)")
-            raise _Stopped(error)
+            raise Stopped(error)
         self.precision.leave_out()
         self.optimizer.zero_grad(set_to_none=True)
         logger.warning("Step left out, %d in a row: %s", self._skipped, error)
@@ -271,7 +318,8 @@ class Trainer(TrainerBase):
         count = float(sum(self._detector.count_boxes(part) for part in parts))
         if comm.get_world_size() > 1:
             tensor = torch.tensor([count], device=self._parameters[0].device)
-            torch.distributed.all_reduce(tensor)
+            with waiting_for(f"the other ranks to load the images of iteration {self.iter}"):
+                torch.distributed.all_reduce(tensor)
             count = tensor.item() / comm.get_world_size()
         return {"num_boxes": max(count, 1.0) / len(parts)}
 
@@ -282,8 +330,9 @@ class Trainer(TrainerBase):
         if comm.get_world_size() > 1:
             tensor = torch.tensor(mine, dtype=torch.float64, device=self._parameters[0].device)
             rows = [torch.empty_like(tensor) for _ in range(comm.get_world_size())]
-            torch.distributed.all_gather(rows, tensor)
-            gathered = torch.stack(rows).tolist()
+            with waiting_for(f"the other ranks to finish iteration {self.iter}"):
+                torch.distributed.all_gather(rows, tensor)
+                gathered = torch.stack(rows).tolist()
         self.stop_signum = int(max(row[0] for row in gathered))
         return [row[1:] for row in gathered]
 

@@ -1,29 +1,34 @@
 """From a LazyConfig to a trained or evaluated model: what ``train_net.py`` does."""
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable
 
 from detectron2.config import instantiate
-from detectron2.engine import default_writers, hooks
+from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from smca.checkpoint import model_info_from_lazy
 from smca.device import find_device
 from smca.evaluation import EvaluationHook
+from smca.main_process import run_on_main
 
 from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
 from .inputs import initialize, model_class_names
 from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
+from .record import RecordHook
 from .run_directory import has_checkpoint
+from .run_settings import compare_with_start, record_resumption
 from .schedule import iteration_of_epoch, learning_rate_factor
 from .trainer import Trainer
 
@@ -79,6 +84,9 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
             "--resume: %s holds no checkpoint, so training starts at iteration 0.",
             settings.output_dir,
         )
+    # As the user wrote it; building puts objects into it.
+    given = copy.deepcopy(cfg)
+    changes = run_on_main(lambda: compare_with_start(given)) if resuming else []
     model = build_model(cfg)
     if not resuming:
         initialize(cfg, model, training=True)
@@ -88,9 +96,11 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     max_iter = settings.max_iter or iteration_of_epoch(settings.epochs, per_epoch)
     _fill_schedule(cfg.lr_multiplier, iterations_per_epoch=per_epoch, max_iter=max_iter)
 
+    distributed = _distribute(model, settings.ddp)
+    # Behind the wrapper, which gives all processes the same weights.
     average = WeightAverage(model, decay=settings.ema.decay) if settings.ema.enabled else None
     trainer = Trainer(
-        model=_distribute(model, settings.ddp),
+        model=distributed,
         loader=loader,
         optimizer=optimizer,
         clip_grad_norm=settings.clip_grad_norm,
@@ -112,7 +122,18 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         max_to_keep=settings.checkpointer.max_to_keep,
     )
     trainer.register_hooks(_build_hooks(cfg, model, checkpointer, average, per_epoch, max_iter))
-    start = checkpointer.resume() if resuming else 0
+    start = 0
+    if resuming:
+        start = checkpointer.resume()
+        if start > max_iter:
+            raise ValueError(
+                f"--resume: {settings.output_dir} holds {start} iterations, and this training is to end after "
+                f"{max_iter}; raise train.max_iter or train.epochs, or give another train.output_dir"
+            )
+        for change in changes:
+            logger.warning("--resume: %s.", change)
+        if changes:
+            run_on_main(lambda: record_resumption(given))
     logger.info(
         "Training %d iterations of %d images (%.2f epochs of %d images) on %d x %s.",
         max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
@@ -136,6 +157,9 @@ def _distribute(model: nn.Module, settings: DictConfig) -> nn.Module:
     keywords = dict(settings)
     if model.device.type == "cpu":
         keywords["device_ids"] = None
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters:
+        # The new name of the same thing; the old one warns.
+        keywords["forward_sync_buffers"] = keywords.pop("broadcast_buffers")
     return create_ddp_model(model, **keywords)
 
 
@@ -169,6 +193,7 @@ def _build_hooks(
     settings = cfg.train
 
     def evaluate_weights() -> dict:
+        checkpointer.average_statistics()
         results = evaluate(cfg, model)
         if average is not None:
             averaged = evaluate(cfg, average.model)
@@ -176,11 +201,6 @@ def _build_hooks(
         return results
 
     metric = settings.evaluation.metric
-    writers = None
-    if comm.is_main_process():
-        writers = hooks.PeriodicWriter(
-            default_writers(settings.output_dir, max_iter), settings.log_period
-        )
     return [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
@@ -194,7 +214,7 @@ def _build_hooks(
             metric=metric or ("bbox/AP" if average is None else "bbox_ema/AP"),
         ),
         *(instantiate(hook) for hook in settings.hooks),
-        writers,
+        RecordHook(output_dir=settings.output_dir, max_iter=max_iter, period=settings.log_period),
     ]
 
 
