@@ -1,8 +1,10 @@
 """Reading checkpoint files with their description: formats, foreign files, damaged files, malicious files."""
 
 import dataclasses
+import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +258,69 @@ def test_description_of_a_later_version(tmp_path):
 def test_description_survives_json():
     assert ModelInfo.from_json(INFO.to_json()) == INFO
     assert dataclasses.replace(INFO, class_names=()) != INFO
+
+
+def test_flipped_bits_in_the_values_are_noticed(tmp_path):
+    """PyTorch reads them without a word."""
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.arange(10_000.0)}, path)
+    data = bytearray(path.read_bytes())
+    position = data.index(torch.arange(10_000.0)[5000:5010].numpy().tobytes())
+    data[position + 1] ^= 1
+    path.write_bytes(data)
+    assert torch.load(path, weights_only=True)["w"].shape == (10_000,)
+    with pytest.raises(
+        ValueError, match=r"w.pth .* it is damaged: the checksum of its part .*data/0"
+    ):
+        read_model_file(path)
+
+
+def test_a_compressed_archive_is_refused_unread(tmp_path):
+    torch.save({"w": torch.zeros(1_000_000)}, tmp_path / "whole.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pth") as whole,
+        zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for part in whole.namelist():
+            small.writestr(part, whole.read(part))
+    assert (tmp_path / "w.pth").stat().st_size < 20_000
+    with pytest.raises(ValueError, match="parts of it are compressed"):
+        read_model_file(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        ("w", torch.zeros(1).expand(10**9), "claims more values than the file holds"),
+        ("w", torch.zeros(2, 2).to_sparse(), "is not dense"),
+        ("w", torch.zeros(2, device="meta"), "no values"),
+        ("w", torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8), "is quantised"),
+        (
+            "\x1b[31mw\n",
+            torch.zeros(2),
+            r"tensor \\x1b\[31mw\\n has a name with control characters",
+        ),
+    ],
+)
+def test_tensors_that_no_model_has(tmp_path, name, tensor, words):
+    torch.save({name: tensor}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=words) as error:
+        read_model_file(tmp_path / "w.pth")
+    assert str(error.value).isprintable()
+
+
+def test_what_a_program_in_an_archive_would_call_is_said(tmp_path):
+    class Call:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    torch.save({"w": Call()}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"more than tensors \(.*posix.system"):
+        read_model_file(tmp_path / "w.pth")
+
+
+def test_what_a_description_says_is_printable_and_finite(tmp_path):
+    info = {"model": {}, "class_names": ["\x1b[2Jcat\n"], "metrics": {"bbox/AP": 10**400, "a": 1.0}}
+    found = ModelInfo.from_json(json.dumps(info))
+    assert found.class_names == (r"\x1b[2Jcat\n",)
+    assert found.metrics == {"a": 1.0}

@@ -185,7 +185,7 @@ def test_the_status_tells(weights, photos, capsys, names, status, sentence):
         (["--threshold", "2"], "threshold is 2.0"),
         (["--batch-size", "0"], "batch_size is 0"),
         (["--max-frames", "0"], "--max-frames is 0"),
-        (["--device", "cuda:77"], "device cuda:77"),
+        (["--device", "cuda:77"], "device=cuda:77, but PyTorch sees"),
         (["--coco-json", "x.json"], "--coco-json has an effect on --json only"),
         (["--coco-json", "gone.json", "--json", "r.json"], "gone.json cannot be read"),
     ],

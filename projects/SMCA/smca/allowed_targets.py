@@ -49,6 +49,14 @@ _ALLOWED = {
 }
 
 
+# Far beyond what models have.
+_LONGEST_LIST = 100
+_LARGEST = 1e9
+_LARGEST_COUNT = 100_000
+_COUNTS = ("embed_dim", "ffn_dim", "stem_channels", "out_channels", "fc_dims", "conv_dims")
+_LARGEST_OF = {"num_layers": 100, "num_levels": 32, "num_conv": 100, "num_convs": 100}
+
+
 def allow_target(name: str) -> None:
     """Trust a callable of your own in configs that come with checkpoints, for the rest of this process.
 
@@ -83,8 +91,20 @@ def check_targets(model: Any) -> None:
             raise ValueError(
                 f"its config has an interpolation in {path}, which is not followed: {node[:80]!r}"
             )
-        elif not isinstance(node, list | str | int | float | None):
+        elif isinstance(node, int | float):
+            _check_number(node, path)
+        elif isinstance(node, list) and len(node) > _LONGEST_LIST:
+            raise ValueError(f"its config has a list of {len(node)} entries in {path}")
+        elif not isinstance(node, list | str | None):
             raise ValueError(f"its config has a {type(node).__name__} in {path}, not plain data")
+
+
+def _check_number(value: float, path: str) -> None:
+    """What no model has would take hours or all memory to build, before its weights could be compared."""
+    name = path.rpartition(".")[2].partition("[")[0]
+    largest = _LARGEST_COUNT if name.startswith("num_") or name in _COUNTS else _LARGEST
+    if not abs(value) <= _LARGEST_OF.get(name, largest):
+        raise ValueError(f"its config has {str(value)[:20]} in {path}, which no model has")
 
 
 def _check_keys(node: dict, path: str) -> None:

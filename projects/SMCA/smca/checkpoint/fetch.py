@@ -1,8 +1,19 @@
 """Weights by name or URL as a local file, through Detectron2's own path handlers."""
 
 import os
+from urllib.parse import unquote
 
 from detectron2.utils.file_io import PathManager
+
+
+def check_source(source: str) -> None:
+    """
+    Raises:
+        ValueError: for a name or URL that climbs out of where it is kept, to any file of this machine.
+    """
+    scheme, separator, rest = source.partition("://")
+    if separator and scheme != "file" and ".." in unquote(rest).replace("\\", "/").split("/"):
+        raise ValueError(f"{source}: a name of weights may not go up in folders ('..')")
 
 
 def fetch_weights(source: str) -> str:
@@ -11,6 +22,7 @@ def fetch_weights(source: str) -> str:
     Raises:
         ValueError: if it cannot be fetched.
     """
+    check_source(source)
     if "://" not in source:
         return source
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,32 @@ def _check_kind(path: Path) -> None:
         raise ValueError(f"checkpoint {path} cannot be read as a checkpoint: {found}")
 
 
+def zip_damage(path: Path) -> str | None:
+    """Why a file of torch.save is not what was written, or None; PyTorch's reader looks at no checksum.
+
+    PyTorch writes what it stores uncompressed, so that a file cannot ask for more memory than it has bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                return "parts of it are compressed, as torch.save does not write them"
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                return "its parts overlap"
+            bad = archive.testzip()
+    except OSError:
+        raise
+    except Exception as error:
+        # A damaged table of contents can lead to almost anything.
+        return f"it is cut off or damaged ({_first_line(error)})"
+    return None if bad is None else f"it is damaged: the checksum of its part {bad!r} is wrong"
+
+
 def _read_torch(path: Path, *, mmap: bool = False) -> Any:
+    with open(path, "rb") as file:
+        is_zip = file.read(len(_ZIP)) == _ZIP
+    damage = zip_damage(path) if is_zip else None
+    if damage is not None:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {damage}")
     # DETR's training script stores its command line beside the model, a plain record.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
@@ -119,8 +145,9 @@ def _read_pickle(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """One line; PyTorch's own explanation of a refused pickle is a page of advice."""
     text = str(error)
-    if match := re.search(r"Unsupported (?:global|class)[^\n]*", text):
-        return f"it holds more than tensors ({match[0].split(' was not ')[0]})"
+    if match := re.search(r"unsupported (?:global|class)[^\n]*", text, re.IGNORECASE):
+        named = re.split(" was not | whose module ", match[0])[0]
+        return f"it holds more than tensors ({named})"
     if "TorchScript" in text:
         return "it is a TorchScript program, not a file of tensors"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:

@@ -12,7 +12,7 @@ from .coco_categories import COCO_CLASS_NAMES
 from .convert_released import convert_released, convert_resnet_name
 from .fetch import fetch_weights
 from .load_report import LoadReport
-from .model_file import ModelFile, read_model_file
+from .model_file import ModelFile, first_not_finite, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
 
@@ -59,6 +59,11 @@ def load_initial_weights(
         weights = _Weights(_torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX)))
     else:
         weights = _weights_for(model, read_model_file(fetch_weights(source)))
+    bad = first_not_finite(weights.tensors)
+    if bad is not None:
+        raise ValueError(
+            f"the tensor {bad} of {source} holds NaN or infinity; take another checkpoint"
+        )
     own = model.state_dict()
     fitting, outcome = _fit(own, weights, source, class_names)
     if not outcome.loaded and not outcome.resized:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smca.text import printable
+
 from .coco_categories import COCO_CLASS_NAMES
 from .file_content import read_content
 from .model_info import INFO_KEY, ModelInfo
@@ -136,10 +138,36 @@ def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
             value = _as_tensor(value)
         if value is None or not isinstance(name, str):
             raise _no_state_dict(path)
+        problem = _oddity(name, value)
+        if problem is not None:
+            raise ValueError(f"checkpoint {path}: the tensor {printable(name)[:100]} {problem}")
         tensors[name] = value
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _oddity(name: str, tensor: Tensor) -> str | None:
+    """Why a tensor is none that a model's state holds."""
+    if not name.isprintable():
+        return "has a name with control characters"
+    if tensor.is_meta:
+        return "has a shape, but no values (it is on the meta device)"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is not dense ({'nested' if tensor.is_nested else tensor.layout}); save it with .to_dense()"
+    if tensor.is_quantized:
+        return "is quantised; save it with .dequantize()"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return "claims more values than the file holds (it is expanded); save a .clone() of it"
+    return None
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of a tensor that holds NaN or infinity; a model with it predicts nothing."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def _as_tensor(value: Any) -> Tensor | None:

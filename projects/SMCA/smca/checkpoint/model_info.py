@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from smca.text import printable
+
 INFO_KEY = "smca"
 """Where it stands in a checkpoint: a string of JSON beside "model", in safetensors an entry of the metadata."""
 
@@ -58,11 +60,18 @@ class ModelInfo:
         for name in ("min_size_test", "max_size_test"):
             if not 1 <= content.get(name, 1) <= _LARGEST_SIZE:
                 raise ValueError(f"its description of the model has {name} {content[name]}")
-        content["class_names"] = tuple(str(name) for name in content.get("class_names", ()))
+        names = content.get("class_names", ())
+        content["class_names"] = tuple(printable(str(name)) for name in names)
+        content["config_name"] = printable(content.get("config_name", ""))
+        content["metrics"] = {
+            printable(str(name)): value
+            for name, value in content.get("metrics", {}).items()
+            if isinstance(value, int | float) and abs(value) < 1e9
+        }
         return cls(**content)
 
 
-_LARGEST_SIZE = 1 << 15
+_LARGEST_SIZE = 1 << 12
 """Pixels; more is no size of an image, but a way to exhaust the memory."""
 
 _KINDS = {

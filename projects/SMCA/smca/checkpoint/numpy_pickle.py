@@ -4,22 +4,14 @@ A pickle is a program that names callables. Here it finds stand-ins for the few 
 ever make arrays, and nothing else.
 """
 
-import os
 import pickle
-import pickletools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 
 import numpy as np
 
-_PLAIN = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "complex"): complex,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "set"): set,
-}
 _NDARRAY = "numpy.ndarray"
 """What a file gets for the class itself, which it needs to name, but not to have."""
 
@@ -47,8 +39,7 @@ def load_numpy_pickle(path: str | Path) -> Any:
     """
     with open(path, "rb") as file:
         try:
-            _check_memo(file)
-            return _plain(_NumpyUnpickler(file, encoding="latin1").load())
+            return _plain(_NumpyUnpickler(file, encoding="latin1").load(), {})
         except UnsafePickleError:
             raise
         except MemoryError as error:
@@ -60,22 +51,18 @@ def load_numpy_pickle(path: str | Path) -> Any:
             raise ValueError("it is cut off or no pickle of numpy arrays") from error
 
 
-def _check_memo(file: BinaryIO) -> None:
-    """The unpickler makes room for as many objects as the largest number it is to remember one under."""
-    size = os.fstat(file.fileno()).st_size
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > size:
-            raise ValueError("it numbers more objects than it can hold")
-    file.seek(0)
+class _NumpyUnpickler(pickle._Unpickler):
+    """Stand-ins are bound methods, whose attributes a file cannot set.
 
+    Python's own form of the unpickler: it keeps what it is to remember in a dictionary, where the one in C makes room
+    for the largest number it is told; it can be interrupted; and keys can be looked at before they are hashed. Hashing
+    nested tuples that share their parts takes time without end.
+    """
 
-class _NumpyUnpickler(pickle.Unpickler):
-    """Stand-ins are bound methods, whose attributes a file cannot set."""
+    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         module = _MODULES.get(module, module)
-        if (module, name) in _PLAIN:
-            return _PLAIN[module, name]
         if (module, name) == ("numpy", "ndarray"):
             return _NDARRAY
         stand_in = self._stand_ins().get((module, name))
@@ -90,11 +77,34 @@ class _NumpyUnpickler(pickle.Unpickler):
             f"it names {f'{module}.{name}'[:80]!r}, which is no part of a numpy array and is not run"
         )
 
+    def _load_dict(self) -> None:
+        items = self.pop_mark()
+        _check_keys(items[::2])
+        self.append(dict(zip(items[::2], items[1::2], strict=True)))
+
+    def _load_setitem(self) -> None:
+        _check_keys([self.stack[-2]])
+        self.load_setitem()
+
+    def _load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        self.load_setitems()
+
+    def _load_set(self) -> None:
+        raise UnsafePickleError("it holds a set")
+
+    dispatch[pickle.DICT[0]] = _load_dict
+    dispatch[pickle.SETITEM[0]] = _load_setitem
+    dispatch[pickle.SETITEMS[0]] = _load_setitems
+    for _opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):
+        dispatch[_opcode[0]] = _load_set
+
     def persistent_load(self, pid: Any) -> Any:
         raise UnsafePickleError("it refers to something outside of itself")
 
     def _stand_ins(self) -> dict[tuple[str, str], Callable]:
         return {
+            ("collections", "OrderedDict"): self._ordered_dict,
             ("numpy", "dtype"): self._dtype,
             ("numpy._core.multiarray", "_reconstruct"): self._reconstruct,
             ("numpy._core.multiarray", "scalar"): self._scalar,
@@ -104,16 +114,24 @@ class _NumpyUnpickler(pickle.Unpickler):
             ("builtins", "bytearray"): self._bytes,
         }
 
+    def _ordered_dict(self, items: Iterable = ()) -> OrderedDict:
+        pairs = [tuple(pair) for pair in items]
+        _check_keys([key for key, _ in pairs])
+        return OrderedDict(pairs)
+
     def _dtype(self, code: str, align: bool = False, copy: bool = True) -> "_DType":
         return _DType(code)
 
     def _reconstruct(self, kind: Any, shape: Any, code: Any) -> "_Array":
-        if kind != _NDARRAY:
-            raise UnsafePickleError("it holds arrays of a class of their own")
+        # What numpy itself writes. Another shape would be memory that nothing ever fills.
+        if kind != _NDARRAY or shape != (0,) or code not in (b"b", "b"):
+            raise UnsafePickleError(
+                "it holds arrays of a class of their own, or no array as numpy writes it"
+            )
         return _Array()
 
     def _scalar(self, dtype: "_DType", data: Any) -> Any:
-        return np.frombuffer(_as_bytes(data), _checked(dtype), count=1)[0]
+        return _shaped(data, dtype, (), "C")[()]
 
     def _frombuffer(
         self, data: Any, dtype: "_DType", shape: Any, order: str, axes: Any = None
@@ -138,11 +156,18 @@ class _DType:
     """A type of the numbers of an array, in the steps in which it is pickled."""
 
     def __init__(self, code: str):
-        self.code = _text(code)
-        self.order = "|"
+        self.numpy = np.dtype(_text(code))
+        if self.numpy.kind not in _KINDS or self.numpy.names or self.numpy.subdtype:
+            raise UnsafePickleError(f"it holds an array of {_text(code)[:20]!r}, not of numbers")
 
     def __setstate__(self, state: tuple) -> None:
-        self.order = _text(state[1])
+        """Only what numpy writes for the type: Detectron2's unpickler, which comes next, believes all of it."""
+        if len(state) != 8 or _text(state[1]) not in ("<", ">", "|", "="):
+            raise UnsafePickleError("it describes a type of numbers as numpy does not")
+        self.numpy = self.numpy.newbyteorder(_text(state[1]).replace("|", "="))
+        expected = self.numpy.__reduce__()[2]
+        if state[0] != expected[0] or tuple(state[2:]) != tuple(expected[2:]):
+            raise UnsafePickleError("it describes a type of numbers as numpy does not")
 
 
 class _Array:
@@ -152,33 +177,41 @@ class _Array:
         self.value = None
 
     def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, is_fortran, data = state
+        version, shape, dtype, is_fortran, data = state
+        if version != 1:
+            raise UnsafePickleError("it holds an array as numpy does not write it")
         self.value = _shaped(data, dtype, shape, "F" if is_fortran else "C")
 
 
-def _plain(content: Any, depth: int = 4) -> Any:
-    """Arrays in place of their stand-ins, where a checkpoint has arrays; what lies deeper is never looked at."""
+def _check_keys(keys: list) -> None:
+    for key in keys:
+        if not isinstance(key, str | bytes | int | None):
+            raise UnsafePickleError(f"it has a {type(key).__name__} for a key, not a name")
+
+
+def _plain(content: Any, seen: dict[int, Any], depth: int = 4) -> Any:
+    """Arrays in place of their stand-ins, where a checkpoint has arrays; what lies deeper is never looked at.
+
+    What is shared stays shared: containers that hold another one a hundred times, and that again, are few.
+    """
     if isinstance(content, _Array):
         return content.value
-    if depth and isinstance(content, dict):
-        return {key: _plain(value, depth - 1) for key, value in content.items()}
-    if depth and isinstance(content, list | tuple):
-        return [_plain(value, depth - 1) for value in content]
-    return content
+    if not depth or not isinstance(content, dict | list | tuple):
+        return content
+    if id(content) not in seen:
+        if isinstance(content, dict):
+            plain = {key: _plain(value, seen, depth - 1) for key, value in content.items()}
+        else:
+            plain = [_plain(value, seen, depth - 1) for value in content]
+        seen[id(content)] = plain
+    return seen[id(content)]
 
 
 def _shaped(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    # A copy, since arrays over bytes cannot be written to.
-    return np.frombuffer(_as_bytes(data), _checked(dtype)).reshape(shape, order=order).copy()
-
-
-def _checked(dtype: Any) -> np.dtype:
     if not isinstance(dtype, _DType):
         raise UnsafePickleError("it holds an array of an unknown type")
-    found = np.dtype(dtype.code)
-    if found.kind not in _KINDS or found.names or found.subdtype:
-        raise UnsafePickleError(f"it holds an array of {dtype.code[:20]!r}, not of numbers")
-    return found.newbyteorder(dtype.order) if dtype.order in "<>" else found
+    # A copy, since arrays over bytes cannot be written to.
+    return np.frombuffer(_as_bytes(data), dtype.numpy).reshape(shape, order=order).copy()
 
 
 def _as_bytes(data: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 import os
 
-from .fetch import fetch_weights
+from .fetch import check_source, fetch_weights
 from .file_content import check_content
 
 _DETECTRON2 = ("detectron2://", "https://dl.fbaipublicfiles.com/detectron2/")
@@ -18,6 +18,7 @@ def check_weights(source: str) -> None:
         ValueError: if the file holds more than tensors, is no checkpoint or is damaged, or is one that Detectron2
             cannot read.
     """
+    check_source(source)
     if not source or source.startswith(_DETECTRON2):
         return
     # Detectron2's main branch takes options after a question mark.

@@ -4,13 +4,13 @@ import hashlib
 import json
 import logging
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from smca.checkpoint.file_content import zip_damage
 from smca.main_process import run_on_main
 
 from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
@@ -79,7 +79,14 @@ def read_manifest(root: Path) -> dict[str, dict]:
     except (OSError, ValueError):
         # The files themselves are still there, and are tried one by one.
         return {}
-    return manifest if isinstance(manifest, dict) else {}
+    if not isinstance(manifest, dict):
+        return {}
+    return {name: entry for name, entry in manifest.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: object) -> bool:
+    kinds = {"bytes": int, "sha256": str, "iteration": int}
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), t) for k, t in kinds.items())
 
 
 def fingerprint(path: Path) -> dict:
@@ -118,11 +125,9 @@ def _difference(path: Path, expected: Mapping) -> str | None:
 
 
 def _unknown_damage(path: Path) -> str | None:
-    # PyTorch's reader does not look at the checksums.
-    with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()
-    if bad is not None:
-        return f"the checksum of its part {bad} is wrong"
+    damage = zip_damage(path)
+    if damage is not None:
+        return damage
     content = _load(path)
     whole = isinstance(content, dict) and "trainer" in content
     return None if whole else "it holds no state to resume from"

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from smca.text import printable
+
 from .coco_ids import CocoIds
 from .device import PRECISIONS
 from .image_file import MAX_PIXELS
@@ -249,15 +251,10 @@ def _summary(args: argparse.Namespace, run: PredictionRun) -> str:
 
 
 def _tell(line: str) -> None:
-    tqdm.write(_printable(line, sys.stdout.encoding), file=sys.stdout)
+    tqdm.write(printable(line, sys.stdout.encoding or "utf-8"), file=sys.stdout)
 
 
 def _complain(sentence: str) -> None:
-    tqdm.write(f"smca-predict: {_printable(sentence, sys.stderr.encoding)}", file=sys.stderr)
-
-
-def _printable(text: str, encoding: str | None) -> str:
-    """File names may hold bytes, line breaks or letters that a terminal cannot show."""
-    encoding = encoding or "utf-8"
-    safe = text.encode(encoding, "backslashreplace").decode(encoding)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in safe)
+    tqdm.write(
+        f"smca-predict: {printable(sentence, sys.stderr.encoding or 'utf-8')}", file=sys.stderr
+    )

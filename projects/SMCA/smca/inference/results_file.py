@@ -10,6 +10,8 @@ from typing import Any
 
 from detectron2.structures import Instances
 
+from smca.text import printable
+
 from .coco_ids import CocoIds
 
 
@@ -116,11 +118,18 @@ class CsvResults(ResultsFile):
         for box, class_id, score in record.rows():
             name = class_name(class_id, self._class_names)
             corners = [f"{value:.4f}" for value in box]
-            self._writer.writerow([record.file, class_id, name, f"{score:.6f}", *corners, frame])
+            row = [_as_text(record.file), class_id, _as_text(name)]
+            self._writer.writerow([*row, f"{score:.6f}", *corners, frame])
 
     def _begin(self) -> None:
         self._writer = csv.writer(self._file)
         self._writer.writerow(self.COLUMNS)
+
+
+def _as_text(value: str) -> str:
+    """A cell that a spreadsheet shows instead of calculating it."""
+    value = printable(value)
+    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
 
 
 def class_name(class_id: int, names: Sequence[str]) -> str:

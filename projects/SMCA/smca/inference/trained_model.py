@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from smca.checkpoint import (
     ModelInfo,
     build_model_from_info,
     convert_released,
+    first_not_finite,
     model_info_from_lazy,
     read_model_file,
 )
@@ -95,17 +97,21 @@ def _names_of_data(lazy: DictConfig) -> Sequence[str]:
 
 def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Module:
     try:
-        model = build_model_from_info(info)
+        with torch.device("meta"):
+            # Sizes are compared before there is memory for them.
+            described = build_model_from_info(info)
         if any(name.startswith("transformer.") for name in state):
             no_object = info.model.get("heads", {}).get("no_object_class")
-            state = convert_released(state, model.num_classes, no_object_class=no_object)
+            state = convert_released(state, described.num_classes, no_object_class=no_object)
+        _check_all(described, state)
+        model = build_model_from_info(info)
     except ValueError as error:
         raise ValueError(f"checkpoint {source}: {error}") from error
-    _load_all(model, state, source)
+    model.load_state_dict(state, strict=False)
     return model
 
 
-def _load_all(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def _check_all(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Unlike in fine-tuning nothing may be left as constructed: it would predict noise."""
     own = model.state_dict()
     problems = {
@@ -117,10 +123,10 @@ def _load_all(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
         found = [
             f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names
         ]
-        raise ValueError(
-            f"checkpoint {source}: its tensors are not those of this model: {', '.join(found)}"
-        )
-    model.load_state_dict(state, strict=False)
+        raise ValueError(f"its tensors are not those of this model: {', '.join(found)}")
+    bad = first_not_finite(state)
+    if bad is not None:
+        raise ValueError(f"its tensor {bad} holds NaN or infinity, so it would predict nothing")
 
 
 def _some(names: list[str]) -> str:

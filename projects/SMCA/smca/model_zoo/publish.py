@@ -11,7 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smca.checkpoint import ModelFile, ModelInfo, build_model_from_info, read_model_file
+from smca.checkpoint import (
+    ModelFile,
+    ModelInfo,
+    build_model_from_info,
+    first_not_finite,
+    read_model_file,
+)
 from smca.checkpoint.file_formats import ENCODERS
 from smca.whole_file import replacing
 
@@ -186,7 +192,8 @@ def metrics_of(metrics: Mapping[str, float], *, moving_averages: bool) -> dict[s
     return {
         k: round(float(v), 3)
         for k, v in chosen.items()
-        if isinstance(v, int | float) and math.isfinite(v)
+        # Python compares integers that no float could hold.
+        if isinstance(v, int | float) and abs(v) < math.inf
     }
 
 
@@ -222,3 +229,6 @@ def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> Non
         raise ValueError(
             f"the tensors of {path} are not those of its model: {'; '.join(problems[:3])}{more}"
         )
+    bad = first_not_finite(state)
+    if bad is not None:
+        raise ValueError(f"the tensor {bad} of {path} holds NaN or infinity; it is not published")

@@ -7,7 +7,7 @@ class FocalPostprocessor:
     """Independent sigmoids: the best (query, class) pairs, without NMS. A query may answer with several classes."""
 
     def __init__(self, *, max_detections: int = 100):
-        self.max_detections = max_detections
+        self.max_detections = _checked(max_detections)
 
     def __call__(
         self, logits: Tensor, boxes: Tensor, image_sizes: list[tuple[int, int]]
@@ -33,7 +33,7 @@ class SoftmaxPostprocessor:
     """Cross entropy: each query answers with its best class, "no object" left out."""
 
     def __init__(self, *, max_detections: int = 100):
-        self.max_detections = max_detections
+        self.max_detections = _checked(max_detections)
 
     def __call__(
         self, logits: Tensor, boxes: Tensor, image_sizes: list[tuple[int, int]]
@@ -44,6 +44,12 @@ class SoftmaxPostprocessor:
         return _make_instances(
             scores, query_classes.gather(1, queries), queries, boxes, image_sizes
         )
+
+
+def _checked(max_detections: int) -> int:
+    if not isinstance(max_detections, int) or max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections!r}, it must be at least 1")
+    return max_detections
 
 
 def _make_instances(

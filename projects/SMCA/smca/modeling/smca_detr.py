@@ -62,6 +62,7 @@ class SMCA(nn.Module):
             ValueError: if the parts disagree on channels, strides or the number of levels.
         """
         super().__init__()
+        _check_arguments(postprocessor, pixel_mean, pixel_std)
         _check_features(backbone, neck)
         _check_levels(neck, encoder, decoder)
         self.backbone = backbone
@@ -188,6 +189,16 @@ def initialize_transformer(encoder: Encoder, decoder: Decoder) -> None:
                 nn.init.xavier_uniform_(parameter)
     if decoder.modulation is not None:
         decoder.modulation.reset_parameters()
+
+
+def _check_arguments(
+    postprocessor: object, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+) -> None:
+    if not callable(postprocessor):
+        raise ValueError(f"postprocessor is {postprocessor!r}, it must be callable")
+    for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+        if len(values) != 3:
+            raise ValueError(f"{name} has {len(values)} entries, it must have one per channel, 3")
 
 
 def _check_features(backbone: Backbone, neck: Neck) -> None:
