@@ -18,7 +18,8 @@ INSTALL_REQUIRES = [
     "scipy>=1.11",
     "pycocotools>=2.0.7",
     "fvcore>=0.1.5,<0.1.6",
-    "iopath>=0.1.9,<0.2",
+    # Detectron2's own bound.
+    "iopath>=0.1.9,<0.1.10",
     "omegaconf>=2.1,<3",
     "hydra-core>=1.1,<2",
     "cloudpickle",

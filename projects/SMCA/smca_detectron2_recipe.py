@@ -97,7 +97,7 @@ def __getattr__(name):
     )
 '''
 
-# The release pins black (only LazyConfig.to_py imports it) and an iopath below 0.1.10; its `future`
+# The release pins black, too, which only LazyConfig.to_py imports; its `future`
 # and `pydot` served Caffe2. Its model zoo imports pkg_resources, hence the bound on setuptools.
 PYPROJECT = f"""\
 [build-system]
@@ -124,7 +124,7 @@ dependencies = [
     "tqdm>4.29.0",
     "tensorboard",
     "fvcore>=0.1.5,<0.1.6",
-    "iopath>=0.1.7,<0.2",
+    "iopath>=0.1.7,<0.1.10",
     "omegaconf>=2.1",
     "hydra-core>=1.1",
     "setuptools<81",

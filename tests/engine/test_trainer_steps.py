@@ -179,10 +179,6 @@ def test_random_numbers_follow_from_seed_and_iteration():
     assert not set(draws_of(0, 5, seed=6)[0]) & set(whole[0])
 
 
-def interrupt():
-    raise KeyboardInterrupt
-
-
 def test_dropout_after_a_resume_through_the_state(tmp_path):
     whole = tiny_training(tmp_path / "a", period=0) if (tmp_path / "a").mkdir() is None else None
     whole.run(0, 6)

@@ -82,6 +82,17 @@ def test_a_prior_far_off_the_map(dtype, center):
 
 
 @pytest.mark.parametrize("dtype", HALF)
+def test_every_query_has_a_shift_of_its_own(dtype):
+    """One looks far off the map, one at it: what is right for the one makes the other's logits overflow."""
+    query, key, value = heads(dtype)
+    bias = torch.randn(1, 2, 3, 6) + torch.tensor([-1e6, 0.0, 7e4])[:, None]
+    found = module().attend(query, key, value, bias)
+    tolerance = 2e-3 if dtype == torch.float16 else 2e-2
+    expected = expected_output(query, key, value, bias)
+    torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", HALF)
 def test_masked_cells_stay_masked(dtype):
     query, key, value = heads(dtype)
     bias = torch.randn(1, 2, 3, 6) - 5e5

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from helpers.builders import draw_parameters, feature_levels, sizes_tensor
 from helpers.oracles import DecoderOracle, image_levels, params_of
@@ -183,6 +184,18 @@ def test_gradient_of_the_last_layer_reaches_the_centre():
 
     for parameter in decoder.modulation.center.parameters():
         assert parameter.grad.abs().max() > 0
+
+
+def test_every_layers_prior_hands_gradient_to_the_centre():
+    """By finite differences: a centre that is detached for later layers still gets a gradient, but another one."""
+    decoder = built_decoder(INDEPENDENT, num_layers=2)
+    levels, sizes = feature_levels(IMAGES, (32,), EMBED_DIM), sizes_tensor(IMAGES)
+    name = "modulation.center.layers.2.bias"
+
+    def last_hidden(bias):
+        return functional_call(decoder, {name: bias}, (levels, sizes)).hidden[-1]
+
+    assert torch.autograd.gradcheck(last_hidden, decoder.get_parameter(name).detach().requires_grad_())
 
 
 def test_every_layer_is_normalised_by_the_same_output_norm():

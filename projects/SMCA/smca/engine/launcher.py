@@ -4,6 +4,7 @@ Detectron2 0.6's launcher needs CUDA, and neither release knows torchrun; the co
 ``detectron2.utils.comm`` work with the groups made here.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import connection
+from multiprocessing import connection, util
 
 import torch
 from detectron2.utils import comm
@@ -112,7 +113,7 @@ def _worker(
         _run_and_leave(main, args)
     except SystemExit as end:
         if not isinstance(end.code, str):
-            raise
+            _end_now(end.code or 0)
         reports.put((rank, end.code, False))
     except Exception as error:
         lost = as_lost_process(error)
@@ -121,7 +122,16 @@ def _worker(
         reports.put((rank, text, lost is not None))
     else:
         return
-    sys.exit(1)
+    _end_now(1)
+
+
+def _end_now(status: int) -> None:
+    """Without the interpreter's own end, which aborts where threads of the groups still wait for other processes."""
+    util._exit_function()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _join(device: str, url: str, rank: int, world: int, local_rank: int, local_world: int) -> None:
