@@ -32,6 +32,7 @@ with warnings.catch_warnings():
         apply_overrides,
         check_inputs,
         evaluate_only,
+        has_checkpoint,
         launch,
         load_config_file,
         lock_run,
@@ -41,6 +42,8 @@ with warnings.catch_warnings():
         set_up_output,
         unlock_runs,
     )
+    from smca.engine.run_directory import cannot_write
+    from smca.engine.setting_checks import check_settings
 
 EXPECTED = (ValueError, ImportError, DigitsError, OSError, FloatingPointError)
 
@@ -71,9 +74,12 @@ def setup(args: argparse.Namespace) -> DictConfig:
     # Loggers that cannot write, to a full disk say, would print a traceback for each line.
     logging.raiseExceptions = False
     cfg = load_experiment(args)
+    # The config may lie in the directory that the main process clears next.
+    comm.synchronize()
     fill_num_classes(cfg)
     run_on_main(lambda: prepare_directory(cfg, args))
-    set_up_output(cfg, args, keep_config=args.eval_only or args.resume)
+    resuming = args.resume and has_checkpoint(cfg.train.output_dir)
+    set_up_output(cfg, args, keep_config=args.eval_only or resuming)
     return cfg
 
 
@@ -82,14 +88,27 @@ def prepare_directory(cfg: DictConfig, args: argparse.Namespace) -> None:
     check_inputs(cfg, training=not args.eval_only, resume=args.resume)
     if args.eval_only:
         return
-    lock_run(cfg.train.output_dir)
-    aside = None if args.resume else set_earlier_run_aside(cfg.train.output_dir)
+    folder = cfg.train.output_dir
+    try:
+        lock_run(folder)
+        # One that ended before its first checkpoint cannot be gone on with.
+        resuming = args.resume and has_checkpoint(folder)
+        aside = None if resuming else set_earlier_run_aside(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     if aside is not None:
-        print(f"{cfg.train.output_dir} held an earlier run, now in {aside}", flush=True)
+        print(f"{folder} held an earlier run, now in {aside}", flush=True)
 
 
 def load_experiment(args: argparse.Namespace) -> DictConfig:
-    return apply_overrides(load_config_file(args.config_file), args.opts)
+    """The config with the command's fields, before anything is done with it.
+
+    Raises:
+        ValueError: if it cannot be read, or a field cannot be right.
+    """
+    cfg = apply_overrides(load_config_file(args.config_file), args.opts)
+    check_settings(cfg, training=not args.eval_only)
+    return cfg
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -99,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.description = __doc__.splitlines()[0]
     parser.set_defaults(dist_url="auto")
     helps = {
-        "config_file": "experiment: a LazyConfig (.py)",
+        "config_file": "experiment: a LazyConfig (.py), or the config.yaml of a run",
         "resume": "go on from the newest checkpoint of train.output_dir",
         "dist_url": "tcp://host:port of machine 0, if there are several",
         "opts": "fields of the config, as key=value",

@@ -8,7 +8,6 @@ from .models.detr_published import model
 
 dataloader.train.total_batch_size = 64
 train.lr_scaling.reference_batch_size = 64
-lr_multiplier.drop_epochs = [400]
 train.epochs = 500
 train.init_checkpoint = "torchvision://resnet50"
 train.output_dir = "./output/detr_r50_500ep"

@@ -4,5 +4,5 @@ from .smca_single_scale_r50_50ep import dataloader, lr_multiplier, model, optimi
 
 train.epochs = 108
 # The paper names no epoch for this schedule; 80 is an assumption of ours.
-lr_multiplier.drop_epochs = [80]
+lr_multiplier.drop_at = [80 / 108]
 train.output_dir = "./output/smca_single_scale_r50_108ep"

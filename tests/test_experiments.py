@@ -161,6 +161,7 @@ def test_length_and_drops_on_coco(name):
     assert iteration_of_epoch(cfg.train.epochs, per_epoch) == length
     cfg.lr_multiplier.iterations_per_epoch = per_epoch
     cfg.lr_multiplier.max_iter = length
+    cfg.lr_multiplier.training_epochs = cfg.train.epochs
     schedule = instantiate(cfg.lr_multiplier)
     assert schedule.milestones == drops
     (drop,) = drops

@@ -394,7 +394,7 @@ def test_refuses_a_config_with_a_syntax_error(refused, tmp_path):
         ("model.decoder.num_querys=5", "the nearest is model.decoder.num_queries"),
         ("train.seed", "cannot read the override 'train.seed'"),
         ("train.seed.deep=1", "train.seed is no group of fields but 42"),
-        ("dataloader.train.total_batch_size=0", "must be a positive multiple"),
+        ("dataloader.train.total_batch_size=0", "must be a whole number, at least 1"),
         ("model.encoder.blocks=2Extra", "unknown word '2Extra'"),
         ("model.neck.in_channels=[32]", "64 channels at stride 16"),
     ],

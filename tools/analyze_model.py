@@ -37,6 +37,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="HxW",
         help="pixels (default: a 4:3 image at the config's test size, for COCO 800x1066)",
     )
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        default=80,
+        metavar="N",
+        help="of configs that take theirs from your data (default: %(default)s, as COCO has)",
+    )
     parser.add_argument("--latency", action="store_true", help="measure the time per image too")
     parser.add_argument(
         "--repeat", type=int, default=10, metavar="N", help="timed rounds (default: %(default)s)"
@@ -60,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.names or args.all or args.config_file):
         parser.error("name an experiment, or give --all or --config-file")
+    if args.num_classes < 1:
+        parser.error(f"--num-classes must be at least 1, got {args.num_classes}")
     if args.repeat < 1:
         parser.error(f"--repeat must be at least 1, got {args.repeat}")
     try:
@@ -89,6 +98,9 @@ def _configs(args: argparse.Namespace) -> dict[str, DictConfig]:
     configs = {name: model_zoo.get_config(name) for name in names}
     if args.config_file:
         configs[args.config_file] = load_config_file(args.config_file)
+    for config in configs.values():
+        if "num_classes" in config.model and config.model.num_classes is None:
+            config.model.num_classes = args.num_classes
     return configs
 
 

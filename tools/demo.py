@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import sys
 import textwrap
 import time
@@ -46,6 +47,7 @@ with warnings.catch_warnings():
         set_earlier_run_aside,
         set_up_output,
     )
+    from smca.engine.setting_checks import check_settings
     from smca.visualization import draw_detections, draw_priors, save_png
 
 EXPERIMENT = "digits/smca_single_scale"
@@ -93,6 +95,7 @@ def run(output_dir: str, overrides: Sequence[str]) -> None:
         cfg = model_zoo.get_config(EXPERIMENT)
         cfg.train.output_dir = output_dir
         apply_overrides(cfg, overrides)
+        check_settings(cfg, training=True)
         root = Path(cfg.train.output_dir)
         resume = is_unfinished(root)
         check_inputs(cfg, training=True, resume=resume)
@@ -223,6 +226,9 @@ def summarize(root: Path, numbers: dict[str, float], stages: dict[str, float]) -
         ("prior.png", "where the queries of some detections looked"),
         ("log.txt", "everything that was logged"),
     ]
+    publish = command("smca-publish", "publish_checkpoint.py")
+    predict = command("smca-predict", "predict.py")
+    published = root / "published"
     parts = [
         tabulate(times, tablefmt="plain", colalign=("left", "right")),
         tabulate([overall], headers="keys", tablefmt="github", disable_numparse=True),
@@ -230,13 +236,29 @@ def summarize(root: Path, numbers: dict[str, float], stages: dict[str, float]) -
         tabulate([classes], headers="keys", tablefmt="github", disable_numparse=True),
         f"In {root}{os.sep}:\n" + textwrap.indent(tabulate(files, tablefmt="plain"), "  "),
         "Next, a file to share, and what it finds in images:\n"
-        f"  .venv/bin/smca-publish {root} --name digits_demo --output-dir {root / 'published'}\n"
-        f"  .venv/bin/smca-predict --weights {root / 'published'}/digits_demo_*.pth datasets/digits/val "
-        f"--output {root / 'found'}\n"
+        f"  {publish} {root} --name digits_demo --output-dir {published}\n"
+        f"  {predict} --weights {published}/digits_demo_*.pth datasets/digits/val --output {root / 'found'}\n"
         "or SMCA with all three scales:\n"
-        "  .venv/bin/python train_net.py --config-file configs/digits/smca.py",
+        f"  {as_typed(sys.executable)} train_net.py --config-file configs/digits/smca.py",
     ]
     return "\n\n".join(parts)
+
+
+def command(script: str, tool: str) -> str:
+    """How to call an installed script of the environment that runs the demo or, without one, its file."""
+    # Not resolved: a virtual environment's python is a link out of it.
+    installed = Path(sys.executable).parent / script
+    return (
+        as_typed(installed) if installed.is_file() else f"{as_typed(sys.executable)} tools/{tool}"
+    )
+
+
+def as_typed(program: str | Path) -> str:
+    """The shortest that a shell in this folder finds the program by."""
+    program = Path(program)
+    if shutil.which(program.name) == str(program):
+        return program.name
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def show(value: float) -> str:

@@ -18,7 +18,7 @@ def use_small_data_recipe(
     # Rows of new classes start at random, and their first gradients would shake the rest.
     lr_multiplier.warmup_iterations = 50
     train.epochs = epochs
-    lr_multiplier.drop_epochs = [0.8 * epochs]
+    lr_multiplier.update(drop_at=[0.8], drop_epochs=None)
     # Single steps on few images are noisy; the average over the last of them is not.
     train.ema.enabled = True
     train.ema.decay = 0.99

@@ -1,15 +1,14 @@
-"""From a digits checkpoint to other classes or other digits: ``train.init_checkpoint=...`` and the data set's names.
+"""The small-data recipe for the bundled digits' model and data of your own, as fields of ``data``; see custom_coco.py.
 
-The number of queries and the rest of the model stay as the checkpoint has them; rows of classes with the same name are
-carried over.
+    python train_net.py --config-file configs/digits/fine_tune.py train.init_checkpoint=output/demo/model_final.pth \\
+        data.train_json=train.json data.train_images=train data.val_json=val.json data.val_images=val
+
+The model's shape must be the checkpoint's, its classes need not: rows of classes with the same name are carried over.
 """
 
 from ..common.small_data import use_small_data_recipe
-from .smca_single_scale import dataloader, lr_multiplier, model, optimizer, train
+from .custom_coco import data, dataloader, lr_multiplier, model, optimizer, train
 
 use_small_data_recipe(optimizer=optimizer, lr_multiplier=lr_multiplier, train=train, epochs=40)
-
-# Null: as many as the data set has.
-model.num_classes = None
 
 train.output_dir = "./output/digits_fine_tune"

@@ -12,7 +12,6 @@ use_stride_16(model)
 
 optimizer.lr = 4e-4
 optimizer.params.backbone_lr = 1e-3
-lr_multiplier.drop_epochs = [6.4]
 lr_multiplier.warmup_iterations = 100
 
 train.output_dir = "./output/digits_smca_single_scale"

@@ -1,8 +1,11 @@
 from pathlib import Path
 
 import pytest
+from detectron2.config import LazyConfig, instantiate
 
-from smca.engine import load_config_file
+from smca.engine import apply_overrides, load_config_file
+from smca.engine.setting_checks import check_settings
+from smca.model_data import lazy_model_as_data
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -64,8 +67,54 @@ def test_a_part_is_missing(tmp_path, left_out):
         load_config_file(write(tmp_path, text))
 
 
-def test_yaml_is_not_read(tmp_path):
-    """Loading it can run code, and a user who gives a CfgNode's yaml is told what is wanted."""
-    path = write(tmp_path, "MODEL:\n  WEIGHTS: x\n", "old.yaml")
-    with pytest.raises(ValueError, match=r"is a \.py file"):
+def test_the_yaml_of_a_run_is_the_same_experiment(tmp_path):
+    cfg = load_config_file(str(CONFIGS / "digits" / "smca_single_scale.py"))
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    again = load_config_file(str(tmp_path / "config.yaml"))
+    apply_overrides(again, ["optimizer.betas=[0.9,0.98]", "train.max_iter=3"])
+    check_settings(again, training=True)
+    assert lazy_model_as_data(again.model) == lazy_model_as_data(cfg.model)
+    assert instantiate(again.model).num_classes == 10
+
+
+def test_numbers_of_a_yaml_are_numbers(tmp_path):
+    text = "\n".join(f"{name}: {{a: 1e-4}}" for name in PARTS)
+    assert load_config_file(write(tmp_path, text, "a.yaml")).train.a == 1e-4
+
+
+def test_reading_a_yaml_runs_nothing(tmp_path):
+    canary = tmp_path / "canary"
+    parts = "\n".join(f"{name}: {{a: 1}}" for name in PARTS)
+    bad = f"{parts}\nx: !!python/object/apply:os.system ['touch {canary}']\n"
+    with pytest.raises(ValueError, match="holds more than plain data") as error:
+        load_config_file(write(tmp_path, bad, "bad.yaml"))
+    assert "\n" not in str(error.value)
+    named = f"{parts}\nhook: {{_target_: os.system, command: touch {canary}}}\n"
+    load_config_file(write(tmp_path, named, "named.yaml"))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("MODEL:\n  WEIGHTS: x\n", "defines no 'model'"),
+        ("a: [1", "is no readable yaml"),
+        ("[1, 2]", "holds no fields by name"),
+        ("word", "defines no 'model'"),
+        ("", "defines no 'model'"),
+        ("\n".join(f"{name}: 3" for name in PARTS), "defines no 'model'"),
+    ],
+)
+def test_a_yaml_that_is_no_experiment(tmp_path, text, words):
+    path = write(tmp_path, text, "old.yaml")
+    with pytest.raises(ValueError, match=words) as error:
         load_config_file(path)
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_other_files_are_not_read(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a LazyConfig is a \.py file, or the config\.yaml of a run"
+    ):
+        load_config_file(write(tmp_path, "{}", "a.json"))

@@ -1,10 +1,14 @@
 """Each setting that cannot work is one sentence, before anything is built or written."""
 
+import os
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from smca import model_zoo
-from smca.data import DigitsSpec, register_digits
+from smca.checkpoint import ModelInfo
+from smca.data import CLASSES, DigitsSpec, register_digits
 from smca.engine import check_inputs, inputs
 
 
@@ -49,11 +53,11 @@ def test_the_config_is_fine_as_it_is(cfg, tmp_path):
 @pytest.mark.parametrize(
     ("batch_size", "steps", "message"),
     [
-        (16, 0, r"train\.accumulate_steps 0 must be at least 1"),
-        (16, -1, r"train\.accumulate_steps -1 must be at least 1"),
+        (16, 0, r"train\.accumulate_steps=0 must be a whole number, at least 1"),
+        (16, -1, r"train\.accumulate_steps=-1 must be a whole number, at least 1"),
         (16, 3, r"total_batch_size 16 must be .* 1 processes times 3 forward passes"),
         (2, 4, r"total_batch_size 2 must be .* times 4 forward passes"),
-        (0, 1, r"total_batch_size 0 must be a positive multiple of the 1 processes$"),
+        (0, 1, r"dataloader\.train\.total_batch_size=0 must be a whole number, at least 1$"),
     ],
 )
 def test_batches(cfg, nothing_built, batch_size, steps, message):
@@ -66,38 +70,40 @@ def test_batches(cfg, nothing_built, batch_size, steps, message):
 def test_amp(cfg, nothing_built, dtype):
     cfg.train.amp.enabled = True
     cfg.train.amp.dtype = dtype
-    refuse(cfg, rf"train\.amp\.dtype '{dtype}' must be one of bfloat16, float16")
+    refuse(cfg, rf"train\.amp\.dtype='{dtype}' must be bfloat16 or float16")
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.5, 2])
 def test_ema(cfg, nothing_built, decay):
     cfg.train.ema.enabled = True
     cfg.train.ema.decay = decay
-    refuse(cfg, rf"train\.ema\.decay {decay} must be at least 0 and below 1")
+    refuse(cfg, rf"train\.ema\.decay={decay} must be a number from 0 and below 1")
 
 
 @pytest.mark.parametrize("keep", [0, 1, -3])
 def test_checkpoints_to_keep(cfg, nothing_built, keep):
     cfg.train.checkpointer.max_to_keep = keep
-    refuse(cfg, rf"train\.checkpointer\.max_to_keep={keep}: keep at least 2")
+    refuse(
+        cfg, rf"train\.checkpointer\.max_to_keep={keep} must be a whole number, at least 2, or null"
+    )
 
 
 @pytest.mark.parametrize("skips", [-1, -16])
 def test_steps_that_may_be_left_out(cfg, nothing_built, skips):
     cfg.train.skip_nonfinite = skips
-    refuse(cfg, rf"train\.skip_nonfinite {skips} must be at least 0")
+    refuse(cfg, rf"train\.skip_nonfinite={skips} must be a whole number, at least 0, or null")
 
 
 @pytest.mark.parametrize("rule", ["squared", "Linear", ""])
 def test_rules_for_the_learning_rate(cfg, nothing_built, rule):
     cfg.train.lr_scaling.rule = rule
-    refuse(cfg, rf"train\.lr_scaling\.rule '{rule}' must be null, linear or sqrt")
+    refuse(cfg, rf"train\.lr_scaling\.rule='{rule}' must be null, linear or sqrt")
 
 
 @pytest.mark.parametrize("reference", [0, -8])
 def test_a_reference_that_is_no_batch_size(cfg, nothing_built, reference):
     cfg.train.lr_scaling.update(rule="linear", reference_batch_size=reference)
-    refuse(cfg, rf"lr_scaling\.reference_batch_size {reference} must be at least 1")
+    refuse(cfg, rf"lr_scaling\.reference_batch_size={reference} must be a whole number, at least 1")
 
 
 def test_what_is_switched_off_may_say_anything(cfg):
@@ -125,3 +131,85 @@ def test_a_run_with_a_checkpoint_needs_no_initial_weights(cfg, tmp_path, monkeyp
     (tmp_path / "run" / "model_0000001.pth").touch()
     check_inputs(cfg, training=True, resume=True)
     refuse(cfg, "norms are frozen")
+
+
+def test_an_evaluation_needs_every_tensor(cfg, tmp_path):
+    """Weights of which nearly nothing fits would give a number, and a wrong one."""
+    state = model_zoo.get("digits/smca_single_scale").state_dict()
+    few = ("pixel", "backbone.stem.conv1")
+    cfg.train.init_checkpoint = str(tmp_path / "few.pth")
+    torch.save({k: v for k, v in state.items() if k.startswith(few)}, cfg.train.init_checkpoint)
+    with pytest.raises(ValueError, match=r"--eval-only: .*few\.pth is not of this model") as caught:
+        check_inputs(cfg, training=False)
+    assert "tensors missing in it (backbone.res2.0" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    # A training takes what there is.
+    check_inputs(cfg, training=True)
+
+    counters = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(counters) < len(state)
+    torch.save(counters, cfg.train.init_checkpoint)
+    check_inputs(cfg, training=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("decoder.num_queries", 7, "number of rows (decoder.query_embedding.weight: 7 rows of 20"),
+        ("encoder.ffn_dim", 48, "tensors of another shape ("),
+        ("decoder.num_layers", 2, "that the model does not have (decoder.layers.2"),
+    ],
+)
+def test_an_evaluation_of_another_model_names_the_mismatch(cfg, tmp_path, field, value, words):
+    cfg.train.init_checkpoint = str(tmp_path / "w.pth")
+    torch.save(model_zoo.get("digits/smca_single_scale").state_dict(), cfg.train.init_checkpoint)
+    OmegaConf.update(cfg, f"model.{field}", value)
+    with pytest.raises(ValueError, match="--eval-only: ") as caught:
+        check_inputs(cfg, training=False)
+    assert words in str(caught.value)
+
+
+def test_an_evaluation_needs_every_class(cfg, tmp_path):
+    state = model_zoo.get("digits/smca_single_scale").state_dict()
+    for names, unknown in (
+        (CLASSES, None),
+        ("abcdefghij", "10 classes that it does not know (0, 1"),
+    ):
+        info = ModelInfo(model={"_target_": "x"}, class_names=tuple(names))
+        cfg.train.init_checkpoint = str(tmp_path / "w.pth")
+        torch.save({"model": state, "smca": info.to_json()}, cfg.train.init_checkpoint)
+        if unknown is None:
+            check_inputs(cfg, training=False)
+        else:
+            with pytest.raises(ValueError, match="--eval-only: ") as caught:
+                check_inputs(cfg, training=False)
+            assert unknown in str(caught.value)
+
+
+def test_frozen_norms_name_the_weights_that_do_not_fit_them(cfg, tmp_path):
+    cfg.train.init_checkpoint = str(tmp_path / "w.pth")
+    torch.save(model_zoo.get("digits/smca_single_scale").state_dict(), cfg.train.init_checkpoint)
+    cfg.model.backbone.norm = "FrozenBN"
+    cfg.model.backbone.stem_channels = 16
+    cfg.model.neck.in_channels = [64]
+    refuse(
+        cfg, r"norms are frozen, but .*w\.pth has no weights that fit all of them \(\d+ tensors of"
+    )
+
+
+def test_a_folder_is_no_checkpoint(cfg, tmp_path):
+    cfg.train.init_checkpoint = str(tmp_path)
+    refuse(cfg, f"train.init_checkpoint: {tmp_path} is a folder")
+
+
+def test_an_output_directory_that_cannot_be(cfg, tmp_path, nothing_built):
+    (tmp_path / "file").touch()
+    cfg.train.output_dir = str(tmp_path / "file" / "run")
+    refuse(cfg, r"train\.output_dir=.*run: .*file is no folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_directory_of_others(cfg, tmp_path, nothing_built):
+    (tmp_path / "theirs").mkdir(mode=0o500)
+    cfg.train.output_dir = str(tmp_path / "theirs" / "run")
+    refuse(cfg, r"train\.output_dir=.*theirs cannot be written to")

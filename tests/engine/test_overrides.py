@@ -3,6 +3,7 @@ import torch
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig, OmegaConf
 
+from smca import model_zoo
 from smca.engine import apply_overrides
 
 
@@ -39,9 +40,8 @@ def cfg() -> DictConfig:
         ("optimizer.betas=[0.9,0.98]", "optimizer.betas", [0.9, 0.98]),
         ("by_name.eps=1e-6", "by_name.eps", 1e-6),
         ("mapper.factor=2", "mapper.factor", 2),
-        ("+train.new=1", "train.new", 1),
-        ("+train.new.deep=1", "train.new.deep", 1),
-        ("+new={a: 1}", "new.a", 1),
+        ("+optimizer.new.deep=1", "optimizer.new.deep", 1),
+        ("+train.seed=7", "train.seed", 7),
         ("+mapper.extra=1", "mapper.extra", 1),
     ],
 )
@@ -81,7 +81,8 @@ def test_an_override_reaches_what_refers_to_it():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train.sed=1", ["train.sed", "nearest is train.seed", "+train.sed="]),
+        ("train.sed=1", ["train.sed", "nearest is train.seed"]),
+        ("optimizer.bta=1", ["nearest is optimizer.betas", "write +optimizer.bta=... to add it"]),
         ("tran.seed=1", ["tran.seed", "no field tran", "nearest is train"]),
         ("optimizer.beta=[1,2]", ["nearest is optimizer.betas"]),
         ("by_name.lrr=1", ["nearest is by_name.lr"]),
@@ -154,3 +155,57 @@ def test_a_part_can_be_left_out():
 def test_options_go_first(cfg):
     with pytest.raises(ValueError, match="--resume stands among the overrides"):
         apply_overrides(cfg, ["--resume"])
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("batch_size=4", "dataloader.train.total_batch_size"),
+        ("train.batch_size=4", "dataloader.train.total_batch_size"),
+        ("train.lr=1", "optimizer.lr"),
+        ("lr=1", "optimizer.lr"),
+        ("learning_rate=1", "optimizer.lr"),
+        ("num_queries=4", "model.decoder.num_queries"),
+        ("model.num_queries=4", "model.decoder.num_queries"),
+        ("max_iter=4", "train.max_iter"),
+        ("optimizer.epochs=4", "train.epochs"),
+        ("train.weights=a.pth", "train.init_checkpoint"),
+        ("output_dir=a", "train.output_dir"),
+        ("train.max_itr=4", "train.max_iter"),
+        ("optimizer.wd=1", "optimizer.weight_decay"),
+    ],
+)
+def test_a_field_is_found_wherever_it_stands(text, field):
+    with pytest.raises(ValueError, match="there is no field") as error:
+        apply_overrides(model_zoo.get_config("digits/smca_single_scale"), [text])
+    hint = str(error.value).partition("; ")[2]
+    assert hint.startswith((f"is it {field}?", f"the nearest is {field}")), hint
+    # Adding it would change nothing.
+    assert ("write +" in hint) == text.startswith(("optimizer.", "model."))
+
+
+@pytest.mark.parametrize(
+    "text", ["+train.new=1", "+train.new.deep=1", "+new={a: 1}", "+data.train_json=a.json"]
+)
+def test_a_field_that_nothing_reads_is_refused(text):
+    cfg = model_zoo.get_config("digits/smca_single_scale")
+    key = text[1:].partition("=")[0]
+    with pytest.raises(
+        ValueError, match=f"nothing in this config reads {key}, so it would have"
+    ) as error:
+        apply_overrides(cfg, [text])
+    assert ("configs/custom_coco.py" in str(error.value)) == key.startswith("data.")
+
+
+def test_a_field_that_another_refers_to_is_read():
+    cfg = OmegaConf.create({"a": {"b": "${new.deep}", "c": ["${..d.e}"]}})
+    apply_overrides(cfg, ["+new.deep=3", "+a.d.e=4"])
+    assert cfg.a == {"b": 3, "c": [4], "d": {"e": 4}}
+
+
+@pytest.mark.parametrize("name", ["custom_coco", "digits/custom_coco", "digits/fine_tune"])
+def test_data_of_ones_own_is_read(name):
+    cfg = model_zoo.get_config(name)
+    apply_overrides(cfg, ["data.train_json=a.json", "+data.val_json=b.json"])
+    assert cfg.dataloader.train.dataset.json_file == "a.json"
+    assert cfg.dataloader.test.dataset.json_file == "b.json"

@@ -2,6 +2,7 @@
 
 import pytest
 from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
 
 from smca import model_zoo
 from smca.engine.run_settings import compare_with_start, record_resumption
@@ -39,6 +40,43 @@ def test_what_differs_and_which_counts(cfg, tmp_path):
     for number in (1, 2):
         record_resumption(cfg)
         assert "seed: 7" in (tmp_path / f"config_resumed_{number}.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.lr_scaling.rule", "linear", "the checkpoint's counts"),
+        ("optimizer.weight_decay", 0.5, "the checkpoint's counts"),
+        ("train.init_checkpoint", "a.pth", "neither is read"),
+        ("dataloader.train.total_batch_size", 4, "the new value counts"),
+        ("lr_multiplier.drop_epochs", [3], "the new value counts"),
+        ("train.max_iter", 7, "the new value counts"),
+    ],
+)
+def test_which_value_counts(cfg, key, value, words):
+    OmegaConf.update(cfg, key, value)
+    (told,) = compare_with_start(cfg)
+    assert told.startswith(f"{key} was ")
+    assert words in told
+
+
+def test_another_json_is_another_data_set(tmp_path):
+    cfg = model_zoo.get_config("digits/custom_coco")
+    for name, text in (("a", "1"), ("moved", "1"), ("other", "2")):
+        (tmp_path / f"{name}.json").write_text(text)
+    cfg.train.output_dir = str(tmp_path)
+    cfg.data.train_json = str(tmp_path / "a.json")
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    cfg.data.train_json = str(tmp_path / "moved.json")
+    assert "the new value counts" in compare_with_start(cfg)[0]
+    cfg.data.train_json = str(tmp_path / "other.json")
+    with pytest.raises(
+        ValueError, match=r"--resume: data\.train_json is '.*other\.json', but the run"
+    ):
+        compare_with_start(cfg)
+    # Where the old one is gone it may have been moved.
+    (tmp_path / "a.json").unlink()
+    assert "the new value counts" in compare_with_start(cfg)[0]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
 
 from smca.engine import EpochSchedule, iteration_of_epoch
+from smca.engine.schedule import few_steps_warning
 
 COCO_IMAGES = 118287
 
 
 def make(*, max_iter: int, per_epoch: float = 1.0, **options) -> EpochSchedule:
-    options = {"drop_epochs": [], **options}
     return EpochSchedule(iterations_per_epoch=per_epoch, max_iter=max_iter, **options)
 
 
@@ -105,3 +105,48 @@ def test_no_warm_up_starts_at_the_full_rate():
 
 def test_a_drop_after_the_end_never_comes():
     assert set(rates(make(drop_epochs=[40], per_epoch=10, max_iter=30), 30)) == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("length", "epochs", "milestone"),
+    [
+        # As many epochs as the recipe says, and fewer, with 25 steps each.
+        (200, 8, 160),
+        (1000, 40, 800),
+        # As many steps as train.max_iter says, whatever train.epochs says.
+        (600, None, 480),
+        (7, None, 6),
+    ],
+)
+def test_the_drop_follows_the_length(length, epochs, milestone):
+    schedule = make(drop_at=[0.8], per_epoch=25, max_iter=length, training_epochs=epochs)
+    assert schedule.milestones == [milestone]
+
+
+def test_epochs_of_ones_own_stay_where_they_are():
+    """Also in configs that were written before there were shares."""
+    for length in (100, 600, 2000):
+        schedule = make(drop_at=[0.5], drop_epochs=[6.4], per_epoch=25, max_iter=length)
+        assert schedule.milestones == [160]
+    assert make(drop_at=[0.5], drop_epochs=[], max_iter=10).milestones == []
+
+
+@pytest.mark.parametrize(
+    ("length", "per_epoch", "by_epochs", "longer"),
+    [
+        (200, 25, True, "train.epochs=20"),
+        (200, 0.5, True, "train.epochs=1000"),
+        (499, 12.5, True, "train.epochs=40"),
+        (499, 25, False, "train.max_iter=500"),
+        (500, 25, True, None),
+        (739294, 14785.875, True, None),
+    ],
+)
+def test_few_steps(length, per_epoch, by_epochs, longer):
+    warning = few_steps_warning(length, per_epoch, by_epochs=by_epochs)
+    if longer is None:
+        assert warning is None
+    else:
+        assert f"{length} steps are few" in warning
+        assert f"set {longer} or more" in warning
+        assert "\n" not in warning

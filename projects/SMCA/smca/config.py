@@ -4,14 +4,21 @@ The CfgNode carries the model's LazyConfig as data (JSON, in ``MODEL.SMCA.LAZY_M
 that nothing is typed twice. A few keys stay live; any other edited model key would have no effect and raises.
 """
 
+import hashlib
 import json
+import os
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
 from .allowed_targets import allow_targets_of, check_targets
+from .checkpoint.fetch import fetch_weights
+from .checkpoint.model_file import read_model_file
+from .checkpoint.model_info import ModelInfo
+from .checkpoint.predictor_weights import compare_with_model, is_backbone_only
 from .checkpoint.weights_guard import check_weights
 from .model_data import build_model_from_data, build_part, lazy_model_as_data
 
@@ -51,7 +58,9 @@ def add_smca_config(cfg: CfgNode) -> None:
     cfg.MODEL.SMCA.LAZY_MODEL = ""
 
 
-def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> CfgNode:
+def cfg_from_lazy(
+    lazy: DictConfig, *, name: str = "", weights: str = "", info: ModelInfo | None = None
+) -> CfgNode:
     """Derive the CfgNode that ``DefaultPredictor`` and ``build_model`` take from a LazyConfig.
 
     Args:
@@ -59,11 +68,20 @@ def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> Cfg
             trusted from here on.
         name: where it came from, for messages.
         weights: checkpoint to load.
+        info: what the checkpoint says about itself. Its model, classes and sizes of images then take the place of the
+            config's, which may be of other classes.
+
+    Raises:
+        ValueError: if ``info`` names what no model here is made of.
     """
     cfg = get_cfg()
     add_smca_config(cfg)
     model = lazy_model_as_data(lazy.model)
     allow_targets_of(model)
+    if info is not None:
+        # Of a file, and so perhaps a stranger's.
+        check_targets(info.model)
+        model = info.model
     _set_model_keys(cfg, model, name)
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,6 +92,9 @@ def cfg_from_lazy(lazy: DictConfig, *, name: str = "", weights: str = "") -> Cfg
     resize = test.mapper.augmentations[0]
     cfg.INPUT.MIN_SIZE_TEST = resize.short_edge_length
     cfg.INPUT.MAX_SIZE_TEST = resize.max_size
+    if info is not None:
+        cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = info.min_size_test, info.max_size_test
+        cfg.DATASETS.TEST = (_with_classes(cfg.DATASETS.TEST[0], info.class_names),)
     cfg.INPUT.FORMAT = model.get("input_format", "BGR")
     limit = _detection_limit(model)
     if limit is not None:
@@ -114,10 +135,10 @@ def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
     """Constructor arguments of the carried model, parts already built.
 
     Raises:
-        ValueError: as :func:`lazy_model_from_cfg`, or if Detectron2 should not open ``cfg.MODEL.WEIGHTS``.
+        ValueError: as :func:`lazy_model_from_cfg`, or if Detectron2 should not open ``cfg.MODEL.WEIGHTS``, or would
+            leave parts of the model as initialised with it. Weights of a backbone, from which a training starts, pass.
     """
-    check_weights(cfg.MODEL.WEIGHTS)
-    model = lazy_model_from_cfg(cfg)
+    model = _checked_model(cfg)
     model.pop("_target_")
     return {key: build_part(value) for key, value in model.items()}
 
@@ -128,8 +149,7 @@ def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
     Raises:
         ValueError: as :func:`model_parts_from_cfg`.
     """
-    check_weights(cfg.MODEL.WEIGHTS)
-    return build_model_from_data(lazy_model_from_cfg(cfg))
+    return build_model_from_data(_checked_model(cfg))
 
 
 def num_classes_of(model: DictConfig) -> int | None:
@@ -139,6 +159,36 @@ def num_classes_of(model: DictConfig) -> int | None:
         if value is not None:
             return value
     return None
+
+
+def _checked_model(cfg: CfgNode) -> dict:
+    """The carried model, after a look at the weights that Detectron2 is to load into it."""
+    source = cfg.MODEL.WEIGHTS
+    check_weights(source)
+    model = lazy_model_from_cfg(cfg)
+    # Other files, and those that are not there, are Detectron2's to fetch and to name.
+    path = fetch_weights(source) if source.startswith("smca://") else source
+    if os.path.isfile(path):
+        report = compare_with_model(read_model_file(path), model)
+        if report.misfit() and not is_backbone_only(report):
+            raise ValueError(
+                f"cfg.MODEL.WEIGHTS {source} is not of the model of {cfg.MODEL.SMCA.CONFIG or 'this CfgNode'}: "
+                f"{report.misfit()}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
+            )
+    return model
+
+
+def _with_classes(data_set: str, class_names: tuple[str, ...]) -> str:
+    """A name in Detectron2's MetadataCatalog that has these classes, where its visualiser looks them up."""
+    known = data_set in MetadataCatalog.list()
+    if not class_names or (
+        known and MetadataCatalog.get(data_set).get("thing_classes") == list(class_names)
+    ):
+        return data_set
+    digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()[:8]
+    name = f"{data_set}_classes_{digest}"
+    MetadataCatalog.get(name).thing_classes = list(class_names)
+    return name
 
 
 def _set_model_keys(cfg: CfgNode, model: dict, name: str) -> None:

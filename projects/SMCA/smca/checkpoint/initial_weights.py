@@ -11,7 +11,7 @@ from .class_rows import carry_class_rows, known_classes, resize_rows
 from .coco_categories import COCO_CLASS_NAMES
 from .convert_released import convert_released, convert_resnet_name
 from .fetch import fetch_weights
-from .load_report import LoadReport
+from .load_report import BY_NAME, LoadReport
 from .model_file import ModelFile, first_not_finite, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
@@ -76,6 +76,19 @@ def load_initial_weights(
     return outcome
 
 
+def compare_weights(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str
+) -> LoadReport:
+    """What would become of tensors in a model with the state dict ``own``; none is loaded.
+
+    Args:
+        own: of the model, which may be on the meta device.
+        given: tensors by the model's names.
+        source: where they come from, for messages.
+    """
+    return _fit(own, _Weights(dict(given)), source, ())[1]
+
+
 def frozen_norm_without_weights(model: nn.Module) -> bool:
     """Whether the model has frozen norms that still are as constructed, as if no weights had been loaded."""
     return any(
@@ -123,7 +136,7 @@ def _fit(
     if classes is not None:
         carried = carry_class_rows(own, given, classes)
         partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
-        resized = [f"{name}: rows by class name" for name in sorted(partial)]
+        resized = [f"{name}{BY_NAME}" for name in sorted(partial)]
         classes = classes if carried else None
     if QUERIES in own and QUERIES in given and QUERIES not in whole:
         old, new = given[QUERIES], own[QUERIES]

@@ -5,6 +5,10 @@ from .class_rows import NamedClasses
 
 logger = logging.getLogger("smca.checkpoint.initial_weights")
 
+BY_NAME = ": rows by class name"
+# Left in or out of a checkpoint without effect on predictions.
+_HARMLESS = ("num_batches_tracked", *(f"anchor_generator.cell_anchors.{i}" for i in range(9)))
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
@@ -31,6 +35,29 @@ class LoadReport:
     unknown: list[str]
     missing: list[str]
     moving_averages: bool = False
+
+    def misfit(self) -> str | None:
+        """What keeps the model from being the checkpoint's, as an evaluation or a prediction needs it; None if nothing.
+
+        Counters and anchors, which predictions do not depend on, may be missing or left over.
+        """
+        new = [] if self.classes is None else self.classes.new
+        carried = {name for name in self.resized if name.endswith(BY_NAME)}
+        problems = {
+            "tensors missing in it": [n for n in self.missing if not n.endswith(_HARMLESS)],
+            "tensors of another shape": self.misshapen,
+            "tensors of another number of rows": [n for n in self.resized if n not in carried],
+            "tensors that the model does not have": [
+                n for n in self.unknown if not n.endswith(_HARMLESS)
+            ],
+            "classes that it does not know": new,
+        }
+        found = [
+            f"{len(names)} {what} ({shorten(names, 3)})"
+            for what, names in problems.items()
+            if names
+        ]
+        return "; ".join(found) or None
 
     def log(self) -> None:
         logger.info(

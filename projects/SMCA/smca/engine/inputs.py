@@ -17,9 +17,8 @@ from smca.data.detection_dataset import (
 from smca.data.loader import check_batch_size
 from smca.device import find_device
 
-from .precision import DTYPES
-from .run_directory import has_checkpoint
-from .schedule import learning_rate_factor
+from .run_directory import check_output_dir, has_checkpoint
+from .setting_checks import check_settings
 
 
 def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> None:
@@ -32,9 +31,11 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
     Raises:
         ValueError: one sentence that names the field or file and what to do.
     """
+    check_settings(cfg, training=training)
     find_device(cfg.train.device, option="train.device")
     if training:
-        _check_settings(cfg)
+        check_batch_size(cfg.dataloader.train.total_batch_size, cfg.train.accumulate_steps)
+    check_output_dir(cfg.train.output_dir)
     for split in ("train", "test") if training else ("test",):
         node = cfg.dataloader[split].dataset
         dataset = instantiate(node)
@@ -49,7 +50,8 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
         )
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
-        raise ValueError(f"train.init_checkpoint: there is no file {source}")
+        problem = f"{source} is a folder" if os.path.isdir(source) else f"there is no file {source}"
+        raise ValueError(f"train.init_checkpoint: {problem}")
     if resume and has_checkpoint(cfg.train.output_dir):
         return
     # On a model that is thrown away: weights that don't fit show before anything is written.
@@ -57,22 +59,33 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
 
 
 def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bool = True) -> None:
-    """Load ``train.init_checkpoint``.
+    """Load ``train.init_checkpoint``: what fits for a training, all of it for an evaluation.
 
     Raises:
         ValueError: if the weights do not fit, or are needed and not given.
     """
     source = cfg.train.init_checkpoint
+    outcome = None
     if source:
-        load_initial_weights(model, source, class_names=model_class_names(cfg), report=report)
-    elif not training:
+        outcome = load_initial_weights(
+            model, source, class_names=model_class_names(cfg), report=report
+        )
+    if outcome is not None and not training and outcome.misfit():
+        raise ValueError(
+            f"--eval-only: {source} is not of this model, and parts left as initialised would make any number wrong: "
+            f"{outcome.misfit()}; evaluate with the config and the classes it was trained with (config.yaml beside it)"
+        )
+    if not source and not training:
         raise ValueError(
             "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
             "checkpoint of train.output_dir"
         )
     if training and frozen_norm_without_weights(model):
+        why = "no weights are loaded into them"
+        if outcome is not None and outcome.misfit():
+            why = f"{source} has no weights that fit all of them ({outcome.misfit()})"
         raise ValueError(
-            "the backbone's norms are frozen, but no weights are loaded into them, so it could not "
+            f"the backbone's norms are frozen, but {why}, so it could not "
             "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN and "
             "model.backbone.freeze_at=0 to train from scratch"
         )
@@ -82,25 +95,3 @@ def model_class_names(cfg: DictConfig) -> tuple[str, ...]:
     """Names of the model's classes; none if the data set has none, or another number of them."""
     names = class_names(cfg)
     return names if len(names) == num_classes_of(cfg.model) else ()
-
-
-def _check_settings(cfg: DictConfig) -> None:
-    settings = cfg.train
-    check_batch_size(cfg.dataloader.train.total_batch_size, settings.accumulate_steps)
-    if settings.amp.enabled and settings.amp.dtype not in DTYPES:
-        raise ValueError(
-            f"train.amp.dtype {settings.amp.dtype!r} must be one of {', '.join(DTYPES)}"
-        )
-    if settings.ema.enabled and not 0 <= settings.ema.decay < 1:
-        raise ValueError(f"train.ema.decay {settings.ema.decay} must be at least 0 and below 1")
-    if settings.skip_nonfinite is not None and settings.skip_nonfinite < 0:
-        raise ValueError(
-            f"train.skip_nonfinite {settings.skip_nonfinite} must be at least 0; null is 0, in float16 16"
-        )
-    learning_rate_factor(cfg)
-    keep = settings.checkpointer.max_to_keep
-    if keep is not None and keep < 2:
-        raise ValueError(
-            f"train.checkpointer.max_to_keep={keep}: keep at least 2, or nothing is left if the newest is damaged; "
-            "null keeps all"
-        )

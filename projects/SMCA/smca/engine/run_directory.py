@@ -1,5 +1,6 @@
 """The directory a training writes to: which files are its own, and how a new run keeps an old one's."""
 
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +32,28 @@ def checkpoint_files(output_dir: str | Path) -> list[str]:
 def iteration_of(name: str) -> int:
     """The iteration after which a periodic checkpoint was written, from its name."""
     return int(name.removeprefix("model_").removesuffix(".pth"))
+
+
+def check_output_dir(output_dir: str | Path) -> None:
+    """
+    Raises:
+        ValueError: if nothing can be written there; nothing is made.
+    """
+    path = Path(output_dir)
+    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise ValueError(f"train.output_dir={output_dir}: {there} is no folder; give another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"train.output_dir={output_dir}: {there} cannot be written to; give another one"
+        )
+
+
+def cannot_write(output_dir: str | Path, error: OSError) -> ValueError:
+    """What an error of the file system means for a run."""
+    return ValueError(
+        f"train.output_dir={output_dir} cannot be written ({error.strerror or error}); make room or give another one"
+    )
 
 
 def has_checkpoint(output_dir: str | Path) -> bool:

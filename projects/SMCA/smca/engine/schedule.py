@@ -1,13 +1,37 @@
+"""How long a training is, and what becomes of its learning rate on the way."""
+
 import math
 from collections.abc import Sequence
 
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
 
+FEW_STEPS = 500
+"""A detector from scratch finds nothing in fewer, and a fine-tuned one gains from more."""
+
 
 def iteration_of_epoch(epoch: float, iterations_per_epoch: float) -> int:
     """First iteration at which ``epoch`` epochs' worth of images have been seen."""
     return math.ceil(epoch * iterations_per_epoch - 1e-6)
+
+
+def few_steps_warning(max_iter: int, iterations_per_epoch: float, *, by_epochs: bool) -> str | None:
+    """What to set when a training is too short to learn much, as on a small data set; None if it is not.
+
+    Args:
+        max_iter: length of the training.
+        iterations_per_epoch: images divided by total batch size.
+        by_epochs: whether the length was given as ``train.epochs``.
+    """
+    if max_iter >= FEW_STEPS:
+        return None
+    longer = f"train.max_iter={FEW_STEPS}"
+    if by_epochs:
+        longer = f"train.epochs={math.ceil(FEW_STEPS / iterations_per_epoch)}"
+    return (
+        f"{max_iter} steps are few, about {FEW_STEPS} is the least that a detector learns something in: set {longer} "
+        "or more (learning-rate drops move along)"
+    )
 
 
 def learning_rate_factor(cfg: DictConfig) -> float:
@@ -27,31 +51,39 @@ def learning_rate_factor(cfg: DictConfig) -> float:
 
 
 class EpochSchedule(ParamScheduler):
-    """Learning rate multiplied by ``gamma`` after certain epochs, with an optional linear warm-up.
+    """Learning rate multiplied by ``gamma`` on the way, with an optional linear warm-up.
 
-    Epochs are the unit, so the schedule survives a change of batch size or data set. The engine fills
-    ``iterations_per_epoch`` and ``max_iter`` in, which only it knows.
+    Drops stand at shares of the training, so the schedule keeps its shape when ``train.epochs``, ``train.max_iter``,
+    the batch size or the data set changes, or at epochs of one's own. The engine fills in what only it knows:
+    ``iterations_per_epoch``, ``max_iter`` and ``training_epochs``.
     """
 
     def __init__(
         self,
         *,
-        drop_epochs: Sequence[float],
+        drop_at: Sequence[float] = (),
+        drop_epochs: Sequence[float] | None = None,
         gamma: float = 0.1,
         warmup_iterations: int = 0,
         warmup_factor: float = 0.001,
         iterations_per_epoch: float,
         max_iter: int,
+        training_epochs: float | None = None,
     ):
         """
         Args:
-            drop_epochs: epochs after which the rate is multiplied by ``gamma``.
+            drop_at: shares of the training, in (0, 1], after which the rate is multiplied by ``gamma``.
+            drop_epochs: the same as epochs, whatever the length; where given, ``drop_at`` is not looked at.
             gamma: see above.
             warmup_iterations: length of the linear rise from ``warmup_factor`` to 1.
             warmup_factor: multiplier at iteration 0 when there is a warm-up.
             iterations_per_epoch: images divided by total batch size.
             max_iter: length of the training, which fvcore's position in [0, 1] is relative to.
+            training_epochs: the same in epochs, before it was rounded up to whole iterations.
         """
+        if drop_epochs is None:
+            epochs = training_epochs or max_iter / iterations_per_epoch
+            drop_epochs = [share * epochs for share in drop_at]
         self.milestones = [iteration_of_epoch(e, iterations_per_epoch) for e in drop_epochs]
         self.gamma = gamma
         self.warmup_iterations = warmup_iterations

@@ -29,7 +29,7 @@ from .precision import MixedPrecision
 from .record import RecordHook
 from .run_directory import has_checkpoint
 from .run_settings import compare_with_start, record_resumption
-from .schedule import iteration_of_epoch, learning_rate_factor
+from .schedule import few_steps_warning, iteration_of_epoch, learning_rate_factor
 from .trainer import Trainer
 
 logger = logging.getLogger("smca.engine")
@@ -94,7 +94,12 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     loader = instantiate(cfg.dataloader.train)
     per_epoch = loader.iterations_per_epoch
     max_iter = settings.max_iter or iteration_of_epoch(settings.epochs, per_epoch)
-    _fill_schedule(cfg.lr_multiplier, iterations_per_epoch=per_epoch, max_iter=max_iter)
+    _fill_schedule(
+        cfg.lr_multiplier,
+        iterations_per_epoch=per_epoch,
+        max_iter=max_iter,
+        training_epochs=None if settings.max_iter else settings.epochs,
+    )
 
     distributed = _distribute(model, settings.ddp)
     # Behind the wrapper, which gives all processes the same weights.
@@ -139,6 +144,9 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
         comm.get_world_size(), model.device.type,
     )  # fmt: skip
+    few = few_steps_warning(max_iter, per_epoch, by_epochs=not settings.max_iter)
+    if few is not None and start == 0:
+        logger.warning(few)
     return trainer, start, max_iter
 
 
@@ -169,7 +177,7 @@ def _tolerated_skips(settings: DictConfig) -> int:
     return FLOAT16_SKIPS if settings.amp.enabled and settings.amp.dtype == "float16" else 0
 
 
-def _fill_schedule(node: DictConfig, **known: float) -> None:
+def _fill_schedule(node: DictConfig, **known: float | None) -> None:
     """Give a schedule what only the engine knows; Detectron2's own schedules take none of it."""
     parameters = inspect.signature(_target(node)).parameters
     for name, value in known.items():

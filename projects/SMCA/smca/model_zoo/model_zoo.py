@@ -7,11 +7,15 @@ from omegaconf import DictConfig
 from torch import nn
 
 from smca.checkpoint import (
+    ModelFile,
     build_model_from_info,
     load_initial_weights,
     read_model_file,
 )
-from smca.config import cfg_from_lazy
+from smca.checkpoint.fetch import fetch_weights
+from smca.checkpoint.predictor_weights import compare_with_model
+from smca.checkpoint.weights_guard import check_weights
+from smca.config import cfg_from_lazy, lazy_model_from_cfg
 
 from .index import ZooEntry, all_entries, find_entry
 from .weights import local_file
@@ -60,9 +64,24 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
 
     Args:
         name: an experiment.
-        weights: checkpoint file of that model, or "smca://" and the name of published weights.
+        weights: checkpoint file, or "smca://" and the name of published weights. If it describes its model, as every
+            training here writes it, that model, its number of classes and their names are taken. One that cannot be
+            read is refused when a model is built.
+
+    Raises:
+        ValueError: if there is no such experiment, if the weights would leave parts of the model as initialised, or if
+            its number of classes is known neither from them nor from the experiment.
     """
-    return cfg_from_lazy(get_config(name), name=name, weights=weights)
+    lazy, file = get_config(name), _readable(weights)
+    info = None if file is None else file.info
+    if info is None:
+        _check_has_classes(name, "give weights=..., a checkpoint that describes its model")
+    cfg = cfg_from_lazy(lazy, name=name, weights=weights, info=info)
+    if file is not None:
+        misfit = compare_with_model(file, lazy_model_from_cfg(cfg)).misfit()
+        if misfit:
+            raise ValueError(f"weights {weights} do not fill the model of {name}: {misfit}")
+    return cfg
 
 
 def get(name: str, trained: bool = False) -> nn.Module:
@@ -76,6 +95,7 @@ def get(name: str, trained: bool = False) -> nn.Module:
         ValueError: with ``trained=True`` where none are published, or they cannot be fetched, or do not fit.
     """
     if not trained:
+        _check_has_classes(name, "load a checkpoint with smca.Predictor, or train with data.* set")
         return instantiate(get_config(name).model)
     entry = _published(name)
     path = local_file(entry)
@@ -87,9 +107,8 @@ def get(name: str, trained: bool = False) -> nn.Module:
     else:
         raise ValueError(f"{path} does not describe its model, and the index names no config of it")
     report = load_initial_weights(model, str(path), report=False)
-    if report.misshapen or report.missing or report.unknown:
-        first = (report.misshapen + report.missing + report.unknown)[0]
-        raise ValueError(f"{path} does not fit the model of {name!r}, beginning with {first}")
+    if report.misfit():
+        raise ValueError(f"{path} does not fit the model of {name!r}: {report.misfit()}")
     return model
 
 
@@ -100,6 +119,23 @@ def get_checkpoint_url(name: str) -> str:
         ValueError: if none are published under the name.
     """
     return _published(name).url
+
+
+def _readable(weights: str) -> ModelFile | None:
+    """The checkpoint; None for none, and for one that Detectron2 cannot or should not open, or has to fetch itself."""
+    if not weights or weights.startswith("detectron2://"):
+        return None
+    try:
+        check_weights(weights)
+        return read_model_file(fetch_weights(weights))
+    except ValueError:
+        # Building a model says it, also of weights that are put into a CfgNode later.
+        return None
+
+
+def _check_has_classes(name: str, advice: str) -> None:
+    if name in DATA_TEMPLATES:
+        raise ValueError(f"config {name} takes its number of classes from your data: {advice}")
 
 
 def _published(name: str) -> ZooEntry:
