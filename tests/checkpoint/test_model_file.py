@@ -1,10 +1,12 @@
 """Reading checkpoint files with their description: formats, foreign files, damaged files, malicious files."""
 
+import argparse
 import dataclasses
 import json
 import os
 import pickle
 import zipfile
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -324,3 +326,52 @@ def test_what_a_description_says_is_printable_and_finite(tmp_path):
     found = ModelInfo.from_json(json.dumps(info))
     assert found.class_names == (r"\x1b[2Jcat\n",)
     assert found.metrics == {"a": 1.0}
+
+
+class Made:
+    """Something that is pickled as a call; it is not hashed when it is written."""
+
+    def __init__(self, kind, items):
+        self.kind, self.items = kind, items
+
+    def __reduce__(self):
+        return self.kind, (self.items,)
+
+
+def nested_tuples(depth):
+    value = ()
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (OrderedDict, lambda key: [(key, 1)]),
+        (Counter, lambda key: [("a", key)]),
+        (set, lambda key: [("a", key)]),
+    ],
+)
+def test_keys_that_take_for_ever_to_hash(tmp_path, zipped, kind, make):
+    """Each tuple holds the one before twice: hashing the last takes 2^60 steps."""
+    content = {"model": {"w": torch.zeros(1)}, "x": Made(kind, make(nested_tuples(60)))}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert (tmp_path / "w.pth").stat().st_size < 20_000
+    with pytest.raises(ValueError, match="tuple for a key, not a name"):
+        read_model_file(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_containers_that_others_store_beside_the_weights(tmp_path, zipped):
+    content = {
+        "model": {"w": torch.ones(1)},
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]},
+        "counts": Counter("aab"),
+        "names": {"a", "b"},
+        "args": argparse.Namespace(lr=0.1, sizes=[(1, 2), (3, 4)]),
+        "nested": OrderedDict(a=({"b": (1, (2,))},)),
+    }
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert torch.equal(read_model_file(tmp_path / "w.pth").state_dict["w"], torch.ones(1))

@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from smca import model_zoo
+from smca.checkpoint.fetch import fetch_weights
 from smca.checkpoint.weights_guard import check_weights
 
 STATE = {"a": torch.zeros(2)}
@@ -86,3 +87,20 @@ def test_a_damaged_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="cut off"):
         check_weights(str(path))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "detectron2://../../evil.pkl",
+        "detectron2://a/%2e%2e/evil.pkl",
+        "detectron2://..\\evil.pkl",
+        "smca://../x",
+    ],
+)
+def test_a_name_does_not_lead_out_of_where_it_is_kept(source):
+    """Detectron2 joins it to its cache, and what lies there counts as its own."""
+    with pytest.raises(ValueError, match=r"a name of weights may not go up in folders \('\.\.'\)"):
+        check_weights(source)
+    with pytest.raises(ValueError, match="may not go up"):
+        fetch_weights(source)

@@ -1,7 +1,9 @@
 """The ``model`` node of a LazyConfig as plain data, and back to a model after a look at what it names."""
 
+import contextlib
 import copy
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from detectron2.config import instantiate
@@ -10,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from .allowed_targets import check_targets
+from .text import clip, printable
 
 
 def lazy_model_as_data(model: DictConfig) -> dict:
@@ -41,11 +44,26 @@ def build_part(value: Any) -> Any:
     if isinstance(value, dict):
         value = DictConfig(value, flags={"allow_objects": True})
     try:
-        return instantiate(value)
+        with _said_once():
+            return instantiate(value)
     except Exception as error:
         # A part may raise anything for arguments that make no sense.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the model of its config cannot be built: {reason}") from error
+        raise ValueError(
+            f"the model of its config cannot be built: {clip(printable(reason))}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Detectron2 logs a part that failed, for each part around it, before the sentence that says why."""
+    logger = logging.getLogger("detectron2.config.instantiate")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _name_targets(node: Any) -> None:

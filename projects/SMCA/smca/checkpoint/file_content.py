@@ -1,6 +1,7 @@
 """What is in a checkpoint file, read without running what it may hold."""
 
 import argparse
+import contextlib
 import re
 import zipfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .checked_pickle import UnsafePickleError, check_pickles
 from .numpy_pickle import load_numpy_pickle
 
 _ZIP = b"PK\x03\x04"
@@ -104,6 +106,10 @@ def _read_torch(path: Path, *, mmap: bool = False) -> Any:
     damage = zip_damage(path) if is_zip else None
     if damage is not None:
         raise ValueError(f"{path} cannot be read as a checkpoint: {damage}")
+    try:
+        _check_keys(path, is_zip=is_zip)
+    except UnsafePickleError as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
     # DETR's training script stores its command line beside the model, a plain record.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
@@ -112,6 +118,18 @@ def _read_torch(path: Path, *, mmap: bool = False) -> Any:
             raise
         except Exception as error:
             raise ValueError(f"{path} cannot be read as a checkpoint: {_reason(error)}") from error
+
+
+def _check_keys(path: Path, *, is_zip: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb"))
+        if not is_zip:
+            check_pickles(file, is_old=True)
+            return
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        for name in archive.namelist():
+            if name.endswith("data.pkl"):
+                check_pickles(stack.enter_context(archive.open(name)), is_old=False)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
 
 def _oddity(name: str, tensor: Tensor) -> str | None:
     """Why a tensor is none that a model's state holds."""
-    if not name.isprintable():
+    if printable(name) != name:
         return "has a name with control characters"
     if tensor.is_meta:
         return "has a shape, but no values (it is on the meta device)"

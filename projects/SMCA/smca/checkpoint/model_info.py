@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from smca.text import printable
+from smca.text import clip, printable
 
 INFO_KEY = "smca"
 """Where it stands in a checkpoint: a string of JSON beside "model", in safetensors an entry of the metadata."""
@@ -56,7 +56,8 @@ class ModelInfo:
             raise ValueError("its description of the model has no 'model'")
         for name, kinds in _KINDS.items():
             if name in content and not isinstance(content[name], kinds):
-                raise ValueError(f"its description of the model has {name} {content[name]!r}")
+                said = clip(repr(content[name]), 80)
+                raise ValueError(f"its description of the model has {name} {said}")
         for name in ("min_size_test", "max_size_test"):
             if not 1 <= content.get(name, 1) <= _LARGEST_SIZE:
                 raise ValueError(f"its description of the model has {name} {content[name]}")

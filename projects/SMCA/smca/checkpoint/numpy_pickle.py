@@ -4,13 +4,14 @@ A pickle is a program that names callables. Here it finds stand-ins for the few 
 ever make arrays, and nothing else.
 """
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+
+from .checked_pickle import CheckedUnpickler, UnsafePickleError, check_keys
 
 _NDARRAY = "numpy.ndarray"
 """What a file gets for the class itself, which it needs to name, but not to have."""
@@ -24,10 +25,6 @@ _MODULES = {
 
 _KINDS = "biufcSU"
 """Booleans, numbers and text; no Python objects, which is what ``O`` holds."""
-
-
-class UnsafePickleError(ValueError):
-    """The file names something that is not run."""
 
 
 def load_numpy_pickle(path: str | Path) -> Any:
@@ -51,15 +48,8 @@ def load_numpy_pickle(path: str | Path) -> Any:
             raise ValueError("it is cut off or no pickle of numpy arrays") from error
 
 
-class _NumpyUnpickler(pickle._Unpickler):
-    """Stand-ins are bound methods, whose attributes a file cannot set.
-
-    Python's own form of the unpickler: it keeps what it is to remember in a dictionary, where the one in C makes room
-    for the largest number it is told; it can be interrupted; and keys can be looked at before they are hashed. Hashing
-    nested tuples that share their parts takes time without end.
-    """
-
-    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
+class _NumpyUnpickler(CheckedUnpickler):
+    """Stand-ins are bound methods, whose attributes a file cannot set."""
 
     def find_class(self, module: str, name: str) -> Any:
         module = _MODULES.get(module, module)
@@ -76,28 +66,6 @@ class _NumpyUnpickler(pickle._Unpickler):
         raise UnsafePickleError(
             f"it names {f'{module}.{name}'[:80]!r}, which is no part of a numpy array and is not run"
         )
-
-    def _load_dict(self) -> None:
-        items = self.pop_mark()
-        _check_keys(items[::2])
-        self.append(dict(zip(items[::2], items[1::2], strict=True)))
-
-    def _load_setitem(self) -> None:
-        _check_keys([self.stack[-2]])
-        self.load_setitem()
-
-    def _load_setitems(self) -> None:
-        _check_keys(self.stack[::2])
-        self.load_setitems()
-
-    def _load_set(self) -> None:
-        raise UnsafePickleError("it holds a set")
-
-    dispatch[pickle.DICT[0]] = _load_dict
-    dispatch[pickle.SETITEM[0]] = _load_setitem
-    dispatch[pickle.SETITEMS[0]] = _load_setitems
-    for _opcode in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):
-        dispatch[_opcode[0]] = _load_set
 
     def persistent_load(self, pid: Any) -> Any:
         raise UnsafePickleError("it refers to something outside of itself")
@@ -116,7 +84,7 @@ class _NumpyUnpickler(pickle._Unpickler):
 
     def _ordered_dict(self, items: Iterable = ()) -> OrderedDict:
         pairs = [tuple(pair) for pair in items]
-        _check_keys([key for key, _ in pairs])
+        check_keys([key for key, _ in pairs])
         return OrderedDict(pairs)
 
     def _dtype(self, code: str, align: bool = False, copy: bool = True) -> "_DType":
@@ -181,12 +149,6 @@ class _Array:
         if version != 1:
             raise UnsafePickleError("it holds an array as numpy does not write it")
         self.value = _shaped(data, dtype, shape, "F" if is_fortran else "C")
-
-
-def _check_keys(keys: list) -> None:
-    for key in keys:
-        if not isinstance(key, str | bytes | int | None):
-            raise UnsafePickleError(f"it has a {type(key).__name__} for a key, not a name")
 
 
 def _plain(content: Any, seen: dict[int, Any], depth: int = 4) -> Any:
