@@ -178,13 +178,44 @@ def test_a_description_builds_the_same_model():
     [
         ({"surprise": 1}, "cannot be built: .*surprise"),
         ({"backbone": None}, "cannot be built"),
-        ({"pixel_mean": "x"}, "cannot be built"),
+        ({"pixel_mean": "x"}, "pixel_mean is .'x'., it must have a number per channel, 3"),
+        ({"pixel_mean": [1.0, 2.0, 3.0, 4.0]}, r"pixel_mean is .*4\.0., it must have a number"),
+        ({"pixel_std": [1.0, 0.0, 3.0]}, "its numbers must be positive"),
+        ({"postprocessor": None}, "postprocessor is None, it must be callable"),
+        ({"heads": "abc"}, "heads is 'abc', it must be callable"),
+        # Whatever a message says of it, it is one short sentence.
+        ({"pixel_mean": [["x\n\x1b[31m"] * 90] * 90}, r"\.\.\.$"),
     ],
 )
 def test_arguments_that_do_not_fit(model, change, words):
     with pytest.raises(ValueError, match=words) as error:
         build_model_from_info(ModelInfo(model={**model, **change}))
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("decoder", "num_queries", 20_000_000),
+        ("decoder", "num_layers", 10**9),
+        ("decoder", "num_layers", 101),
+        ("decoder", "num_layers", -1),
+        ("decoder", "num_layers", True),
+        ("encoder", "num_heads", 2.5),
+        ("encoder", "ffn_dim", 10**6),
+        ("backbone", "stem_channels", 10**400),
+        ("criterion", "box_weight", float("nan")),
+        ("criterion", "box_weight", 10**10),
+        ("neck", "strides", [16] * 101),
+    ],
+)
+def test_numbers_that_no_model_has(model, part, field, value):
+    """They are refused before anything is built, which would take all memory or hours."""
+    changed = copy.deepcopy(model)
+    changed[part][field] = value
+    with pytest.raises(ValueError, match=rf"in model\.{part}\.{field}"):
+        check_targets(changed)
 
 
 def test_a_description_of_no_model(model):

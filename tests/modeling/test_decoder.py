@@ -195,7 +195,9 @@ def test_every_layers_prior_hands_gradient_to_the_centre():
     def last_hidden(bias):
         return functional_call(decoder, {name: bias}, (levels, sizes)).hidden[-1]
 
-    assert torch.autograd.gradcheck(last_hidden, decoder.get_parameter(name).detach().requires_grad_())
+    assert torch.autograd.gradcheck(
+        last_hidden, decoder.get_parameter(name).detach().requires_grad_()
+    )
 
 
 def test_every_layer_is_normalised_by_the_same_output_norm():

@@ -58,6 +58,14 @@ def test_sizes_relative_to_a_reference_are_the_same_in_pixels_in_any_image():
     torch.testing.assert_close(boxes[1, 0, 2], expected)
 
 
+@pytest.mark.parametrize("reference", [0, -1, float("nan"), float("inf"), "x", [128]])
+def test_a_reference_that_is_no_side(reference):
+    with pytest.raises(
+        ValueError, match=r"size_reference is .*, it must be a side in pixels or None"
+    ):
+        DetectionHeads(embed_dim=4, num_classes=2, size_reference=reference)
+
+
 def test_focal_outputs_start_at_the_prior_probability():
     heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=3)
 

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from smca.modeling import FocalPostprocessor, SoftmaxPostprocessor
@@ -87,3 +88,10 @@ def test_images_keep_apart_and_scores_fall():
             torch.testing.assert_close(result.pred_boxes.tensor, alone.pred_boxes.tensor)
             assert (result.scores.diff() <= 0).all()
             assert result.image_size == sizes[b]
+
+
+@pytest.mark.parametrize("kind", [FocalPostprocessor, SoftmaxPostprocessor])
+@pytest.mark.parametrize("limit", [0, -3, "x", 2.5, True, None])
+def test_a_limit_that_is_none(kind, limit):
+    with pytest.raises(ValueError, match=f"max_detections is {limit!r}, it must be at least 1"):
+        kind(max_detections=limit)

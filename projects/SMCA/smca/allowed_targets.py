@@ -102,8 +102,9 @@ def check_targets(model: Any) -> None:
 def _check_number(value: float, path: str) -> None:
     """What no model has would take hours or all memory to build, before its weights could be compared."""
     name = path.rpartition(".")[2].partition("[")[0]
-    largest = _LARGEST_COUNT if name.startswith("num_") or name in _COUNTS else _LARGEST
-    if not abs(value) <= _LARGEST_OF.get(name, largest):
+    is_count = name.startswith("num_") or name in _COUNTS
+    largest = _LARGEST_OF.get(name, _LARGEST_COUNT if is_count else _LARGEST)
+    if not abs(value) <= largest or (is_count and (value < 0 or type(value) is not int)):
         raise ValueError(f"its config has {str(value)[:20]} in {path}, which no model has")
 
 

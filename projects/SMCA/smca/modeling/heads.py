@@ -28,8 +28,17 @@ class DetectionHeads(nn.Module):
             size_reference: side in pixels of the image that box widths and heights are predicted relative to, by a
                 shift of their logits: convolutions see pixels, and what share of its image a box is could only be
                 learnt from where the image ends. None is the paper's form, relative to the image itself.
+
+        Raises:
+            ValueError: for a size reference that is no side.
         """
         super().__init__()
+        if size_reference is not None and not (
+            isinstance(size_reference, int | float) and 0 < size_reference < math.inf
+        ):
+            raise ValueError(
+                f"heads.size_reference is {size_reference!r}, it must be a side in pixels or None"
+            )
         self.classifier = nn.Linear(embed_dim, num_classes + int(no_object_class))
         self.size_reference = size_reference
         self.box = MLP(embed_dim, embed_dim, 4, num_layers=3)

@@ -47,7 +47,7 @@ class SoftmaxPostprocessor:
 
 
 def _checked(max_detections: int) -> int:
-    if not isinstance(max_detections, int) or max_detections < 1:
+    if type(max_detections) is not int or max_detections < 1:
         raise ValueError(f"max_detections is {max_detections!r}, it must be at least 1")
     return max_detections
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -62,7 +63,8 @@ class SMCA(nn.Module):
             ValueError: if the parts disagree on channels, strides or the number of levels.
         """
         super().__init__()
-        _check_arguments(postprocessor, pixel_mean, pixel_std)
+        parts = {"heads": heads, "criterion": criterion, "postprocessor": postprocessor}
+        _check_arguments(parts, pixel_mean, pixel_std)
         _check_features(backbone, neck)
         _check_levels(neck, encoder, decoder)
         self.backbone = backbone
@@ -192,13 +194,17 @@ def initialize_transformer(encoder: Encoder, decoder: Decoder) -> None:
 
 
 def _check_arguments(
-    postprocessor: object, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+    parts: dict[str, object], pixel_mean: Sequence[float], pixel_std: Sequence[float]
 ) -> None:
-    if not callable(postprocessor):
-        raise ValueError(f"postprocessor is {postprocessor!r}, it must be callable")
+    for name, part in parts.items():
+        if not callable(part):
+            raise ValueError(f"{name} is {part!r}, it must be callable")
     for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-        if len(values) != 3:
-            raise ValueError(f"{name} has {len(values)} entries, it must have one per channel, 3")
+        values = list(values)
+        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{name} is {values}, it must have a number per channel, 3")
+    if not all(0 < value < math.inf for value in pixel_std):
+        raise ValueError(f"pixel_std is {list(pixel_std)}, its numbers must be positive")
 
 
 def _check_features(backbone: Backbone, neck: Neck) -> None:
