@@ -178,7 +178,19 @@ def test_a_damaged_final_one(whole, tmp_path, caplog):
         caplog.clear()
 
 
-@pytest.mark.parametrize("text", [None, "", "\0" * 300, '{"model_00', "[]", "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "\0" * 300,
+        '{"model_00',
+        "[]",
+        "null",
+        f'{{"{NAMES[2]}": 3}}',
+        f'{{"{NAMES[2]}": {{"bytes": "x"}}}}',
+    ],
+)
 def test_a_lost_or_damaged_manifest_costs_nothing(stopped, whole, text, caplog):
     file = stopped / "checkpoints.json"
     file.unlink() if text is None else file.write_text(text)
