@@ -20,6 +20,8 @@ from omegaconf import DictConfig
 with warnings.catch_warnings():
     # Detectron2 0.6 and fvcore import what today's libraries deprecate.
     warnings.simplefilter("ignore")
+    # Says that there is no GPU where CUDA_HOME is set.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from detectron2.engine import default_argument_parser
     from detectron2.evaluation import print_csv_format
     from detectron2.utils import comm
@@ -45,6 +47,10 @@ with warnings.catch_warnings():
     from smca.engine.run_directory import cannot_write
     from smca.engine.setting_checks import check_settings
 
+# Here, and not only in a training: its processes import this before they join.
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+
 EXPECTED = (ValueError, ImportError, DigitsError, OSError, FloatingPointError)
 
 
@@ -69,8 +75,6 @@ def main(args: argparse.Namespace) -> None:
 
 def setup(args: argparse.Namespace) -> DictConfig:
     """Read and check the config, then write it and the log to the output directory."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
     # Loggers that cannot write, to a full disk say, would print a traceback for each line.
     logging.raiseExceptions = False
     cfg = load_experiment(args)

@@ -2,6 +2,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,41 @@ def test_a_line_of_progress_is_brief(demo):
 def test_a_number_that_could_not_be_measured(demo):
     assert demo.show(float("nan")) == "-"
     assert demo.show(59.46) == "59.5"
+
+
+def test_commands_are_those_of_the_environment_that_runs(demo, tmp_path, monkeypatch):
+    programs = tmp_path / "env" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python3", "smca-predict"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setattr(demo.sys, "executable", str(programs / "python3"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    call = ("smca-predict", "predict.py")
+    assert demo.command(*call) == f"{programs}/smca-predict"
+    monkeypatch.chdir(tmp_path)
+    assert demo.command(*call) == "env/bin/smca-predict"
+    assert demo.command("smca-publish", "publish.py") == "env/bin/python3 tools/publish.py"
+    # An environment that is activated.
+    monkeypatch.setenv("PATH", str(programs))
+    assert demo.command(*call) == "smca-predict"
+    assert demo.as_typed(demo.sys.executable) == "python3"
+
+
+def test_what_to_do_next_can_be_typed(finished):
+    process, _ = finished
+    (publish,) = [
+        line.strip() for line in process.stdout.splitlines() if " --name digits_demo" in line
+    ]
+    program = publish.split()[0]
+    assert (
+        shutil.which(program, path=os.environ["PATH"])
+        or Path(program).is_file()
+        or "python" in program
+    )
+
+
+@pytest.mark.parametrize("override", ["train.output_dir=null", "train.seed=abc"])
+def test_settings_are_checked_first(demo, override, tmp_path):
+    with pytest.raises(SystemExit, match=f"demo: {override.partition('=')[0]}=.* must be"):
+        demo.main(["--output-dir", str(tmp_path / "demo"), override])
+    assert not (tmp_path / "demo").exists()

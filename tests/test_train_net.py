@@ -1,11 +1,13 @@
 """train_net.py from the command line's arguments on, on a tiny data set and with a tiny model."""
 
 import copy
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import default_argument_parser
 
+from helpers.custom_data import TINY_MODEL, data_overrides, pets, write_data_set
 from helpers.logs import logging_as_before
 from helpers.scripts import load_train_net
 from smca.data import CLASSES, DigitsSpec, register_digits
@@ -395,6 +398,10 @@ def test_refuses_a_config_with_a_syntax_error(refused, tmp_path):
         ("train.seed", "cannot read the override 'train.seed'"),
         ("train.seed.deep=1", "train.seed is no group of fields but 42"),
         ("dataloader.train.total_batch_size=0", "must be a whole number, at least 1"),
+        ("train.max_iter=abc", "train.max_iter='abc' must be a whole number"),
+        ("train.epochs=-3", "train.epochs=-3 must be a number above 0"),
+        ("optimizer.lr=fast", "optimizer.lr='fast' must be a number"),
+        ("+data.train_json=a.json", "nothing in this config reads data.train_json"),
         ("model.encoder.blocks=2Extra", "unknown word '2Extra'"),
         ("model.neck.in_channels=[32]", "64 channels at stride 16"),
     ],
@@ -428,6 +435,32 @@ def test_refuses_a_checkpoint_of_which_nothing_fits(refused, tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"model": {"fc.weight": torch.zeros(3)}}, path)
     assert f"no tensor of {path} fits this model" in refused(f"train.init_checkpoint={path}")
+
+
+def test_refuses_to_evaluate_another_model(refused, finished):
+    weights = f"train.init_checkpoint={finished}/model_final.pth"
+    message = refused(weights, "model.decoder.num_layers=3", flags=["--eval-only"])
+    assert f"--eval-only: {finished}/model_final.pth is not of this model" in message
+    assert "tensors missing in it (decoder." in message
+
+
+def test_refuses_an_output_directory_that_is_none(run):
+    with pytest.raises(SystemExit, match=r"^train_net\.py: train\.output_dir=null must be a path$"):
+        run("x", "train.output_dir=null")
+
+
+@pytest.mark.parametrize("step", ["lock_run", "set_earlier_run_aside"])
+def test_an_error_of_the_file_system_names_its_field(run, train_net, tmp_path, monkeypatch, step):
+    def fail(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    monkeypatch.setattr(train_net, step, fail)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path / "run")
+    assert str(ended.value.code) == (
+        f"train_net.py: train.output_dir={tmp_path}/run cannot be written (No space left on device); make room or "
+        "give another one"
+    )
 
 
 def test_refuses_frozen_norms_without_weights(refused, finished, tmp_path):
@@ -505,3 +538,91 @@ def test_a_resume_that_is_refused_changes_nothing(run, finished, tmp_path, capsy
         with pytest.raises(SystemExit, match=message):
             run(folder, override, flags=["--resume"])
     assert {k: v for k, v in files(folder).items() if k != "log.txt"} == before
+
+
+def test_the_yaml_of_a_run_is_a_config(run, finished, tmp_path):
+    """Also where the new run moves it away with the old one."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    run(folder, "train.max_iter=3", config=str(folder / "config.yaml"))
+    # Its parts are drawn in another order, so the values differ.
+    assert weights(folder).keys() == weights(finished).keys()
+    assert list(metrics(folder)) == [0, 1, 2]
+    assert files(folder / "earlier_run_1") == files(finished)
+    assert LazyConfig.load(str(folder / "config.yaml")).train.max_iter == 3
+
+
+def test_a_resume_keeps_the_record_of_the_start(run, finished, tmp_path):
+    folder = interrupted(finished, tmp_path / "run")
+    run(folder, "optimizer.weight_decay=0.5", "train.seed=7", flags=["--resume"])
+    assert (folder / "config.yaml").read_bytes() == (finished / "config.yaml").read_bytes()
+    assert LazyConfig.load(str(folder / "config_resumed_1.yaml")).train.seed == 7
+    log = (folder / "log.txt").read_text()
+    assert (
+        "optimizer.weight_decay was 0.0001 at the start and is 0.5 now: the checkpoint's counts"
+        in log
+    )
+    assert "train.seed was 42 at the start and is 7 now: the new value counts from here on" in log
+
+
+def test_a_run_that_left_no_checkpoint_is_no_start(run, finished, tmp_path):
+    """What it was started with is not what the next one is resumed with."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for path in folder.glob("model_*.pth"):
+        path.unlink()
+    run(folder, "train.seed=7", "train.max_iter=3", flags=["--resume"])
+    assert LazyConfig.load(str(folder / "config.yaml")).train.seed == 7
+    assert (folder / "earlier_run_1" / "config.yaml").is_file()
+    assert list(metrics(folder)) == [0, 1, 2]
+
+
+def test_a_resume_with_renamed_classes_is_refused(run, tmp_path):
+    """As many classes as before would fit, and every detection would get another name."""
+    custom = str(ROOT / "configs" / "digits" / "custom_coco.py")
+    data = write_data_set(tmp_path)
+    overrides = [*TINY_MODEL, *data_overrides(data, data)]
+    run(tmp_path / "run", *overrides, config=custom)
+    before = {k: v for k, v in files(tmp_path / "run").items() if k != "log.txt"}
+    content = pets()
+    content["categories"][1]["name"] = "tiger"
+    data[0].write_text(json.dumps(content))
+    with pytest.raises(
+        SystemExit, match=r"knows the classes cat, dog, emu, the training data has tiger, dog, emu"
+    ):
+        run(tmp_path / "run", *overrides, "train.max_iter=2", config=custom, flags=["--resume"])
+    assert {k: v for k, v in files(tmp_path / "run").items() if k != "log.txt"} == before
+
+
+def test_few_steps_are_said_once(finished):
+    log = (finished / "log.txt").read_text()
+    assert log.count("6 steps are few") == 1
+    assert "set train.max_iter=500 or more" in log
+
+
+def test_the_log_is_plain_text(run, tmp_path, monkeypatch):
+    """Detectron2 colours the config's text where pygments is installed, also on its way to a file."""
+    from detectron2.engine import defaults
+
+    monkeypatch.setattr(defaults, "_highlight", lambda code, name: f"\x1b[31m{code}\x1b[0m")
+    run(tmp_path, "train.max_iter=1")
+    log = (tmp_path / "log.txt").read_text()
+    assert "\x1b" not in log
+    assert "num_queries: 10" in log
+    assert "Environment info" in log
+
+
+def test_warnings_of_others_are_quiet(capsys):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_train_net()
+        warnings.warn("this will change", FutureWarning, stacklevel=1)
+    assert [str(w.message) for w in caught] == []
+
+
+def test_help_shows_our_examples(train_net):
+    text = " ".join(train_net.build_parser().format_help().split())
+    assert "train_net.py --config-file configs/smca_r50_50ep.py --num-gpus 8" in text
+    assert "the config.yaml of a run" in text
+    assert "YACS" not in text
+    assert "MODEL.WEIGHTS" not in text

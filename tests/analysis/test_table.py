@@ -164,6 +164,15 @@ def test_all_lists_the_papers_order_first_and_digits_last(tool):
     assert sorted(names) == model_zoo.list_configs()
 
 
+@pytest.mark.parametrize("number", [80, 3])
+def test_a_config_for_data_of_ones_own_is_counted_for_some_classes(tool, capsys, number):
+    arguments = ["digits/custom_coco", "--input-size", "32x32", "--num-classes", str(number)]
+    assert tool.main(arguments) == 0
+    assert "digits/custom_coco" in capsys.readouterr().out
+    configs = tool._configs(tool.build_parser().parse_args(arguments))
+    assert configs["digits/custom_coco"].model.num_classes == number
+
+
 def test_a_model_that_fails_is_named():
     config = model_zoo.get_config("digits/smca")
     config.model.encoder.blocks = "2Intra-Many"
@@ -184,7 +193,7 @@ def test_tables_without_the_paper_have_no_accuracy():
         ("smca_r50", "no config named 'smca_r50' in the model zoo; did you mean smca_r50_50ep"),
         ("--config-file nowhere.py", "config file 'nowhere.py' does not exist"),
         ("digits/smca --latency --device gpu", "--device 'gpu' is unknown"),
-        ("digits/smca --device cuda:99", "--device cuda:99: PyTorch sees"),
+        ("digits/smca --device cuda:99", "--device=cuda:99, but PyTorch sees"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words, tool, capsys):
@@ -198,7 +207,13 @@ def test_bad_input_is_one_sentence(arguments, words, tool, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "digits/smca --input-size 800", "digits/smca --repeat 0", "a --input-size 0x9"],
+    [
+        "",
+        "digits/smca --input-size 800",
+        "digits/smca --repeat 0",
+        "a --num-classes 0",
+        "a --input-size 0x9",
+    ],
 )
 def test_bad_options_are_refused(arguments, tool, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -239,3 +239,34 @@ def test_frozen_norms_show_whether_weights_were_loaded():
 def test_trainable_norms_need_no_weights():
     assert small_config("detr").backbone.norm == "BN"
     assert not frozen_norm_without_weights(small_model("detr"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: None, None),
+        (
+            lambda state: state.pop("heads.classifier.bias"),
+            "1 tensors missing in it (heads.classifier.bias)",
+        ),
+        (
+            lambda state: state.update({"heads.classifier.bias": torch.zeros(92)}),
+            "1 tensors of another shape (heads.classifier.bias (92,) instead of (3,))",
+        ),
+        (
+            lambda state: state.update(more=torch.zeros(1)),
+            "1 tensors that the model does not have (more)",
+        ),
+        (
+            lambda state: state.update({"decoder.query_embedding.weight": torch.zeros(9, 16)}),
+            "1 tensors of another number of rows (decoder.query_embedding.weight: 7 rows of 9 for 7)",
+        ),
+        # Neither is of any use for a prediction.
+        (lambda state: state.pop("backbone.stem.conv1.norm.num_batches_tracked"), None),
+        (lambda state: state.update({"x.num_batches_tracked": torch.zeros(1)}), None),
+    ],
+)
+def test_what_keeps_it_from_being_the_checkpoints_model(source, model, change, words, tmp_path):
+    weights = tensors(source)
+    change(weights)
+    assert load_initial_weights(model, save(weights, tmp_path)).misfit() == words

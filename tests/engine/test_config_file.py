@@ -1,3 +1,4 @@
+import builtins
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,10 @@ def test_a_missing_file_without_anything_near(path):
 )
 def test_a_file_that_cannot_be_loaded(tmp_path, text, reason):
     path = write(tmp_path, text)
+    import_before = builtins.__import__
     with pytest.raises(ValueError, match="cannot be loaded") as error:
         load_config_file(path)
+    assert builtins.__import__ is import_before
     assert path in str(error.value)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 
+from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from smca import add_smca_config, model_zoo
+from smca.checkpoint import ModelInfo
 from smca.config import lazy_model_as_data
 from smca.model_zoo import model_zoo as zoo_module
 
@@ -163,6 +166,7 @@ def test_cfg_node_builds_the_same_model(name, tmp_path):
 
 @every_config
 def test_cfg_node_says_how_images_go_in(name):
+    # A file that is not there is Detectron2's to miss.
     cfg, lazy = model_zoo.get_cfg(name, weights="somewhere.pth"), model_zoo.get_config(name)
     resize = lazy.dataloader.test.mapper.augmentations[0]
     assert cfg.MODEL.WEIGHTS == "somewhere.pth"
@@ -198,3 +202,83 @@ def test_cfg_node_model_computes_the_same(name):
         assert torch.equal(a.pred_classes, b.pred_classes)
     if "faster_rcnn" not in name:
         assert len(outputs[0][0]) == 100
+
+
+@pytest.mark.parametrize("name", ["digits/custom_coco", "custom_coco_small"])
+def test_a_config_for_data_of_ones_own_has_no_classes_yet(name):
+    for ask in (model_zoo.get_cfg, model_zoo.get):
+        with pytest.raises(
+            ValueError, match=f"config {name} takes its number of classes from your data"
+        ):
+            ask(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["digits/custom_coco", "digits/smca_single_scale", "smca_r50_50ep"]
+)
+def test_the_checkpoint_says_which_model_and_classes(name, tmp_path):
+    path = str(tiny_checkpoint(tmp_path / "own.pth"))
+    cfg = model_zoo.get_cfg(name, weights=path)
+    cfg.MODEL.DEVICE = "cpu"
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (64, 96)
+    predictor = DefaultPredictor(cfg)
+    assert predictor.model.num_classes == 3
+    assert predictor.metadata.thing_classes == list(CLASS_NAMES)
+    expected = torch.load(path, weights_only=True)["model"]
+    found = predictor.model.state_dict()
+    assert [k for k, v in expected.items() if not torch.equal(found[k], v)] == []
+
+
+def test_a_strangers_description_is_not_trusted(tmp_path):
+    info = ModelInfo(model={"_target_": "os.system", "command": "true"})
+    torch.save({"model": {"a": torch.zeros(1)}, "smca": info.to_json()}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=r"its config names 'os\.system'"):
+        model_zoo.get_cfg("digits/smca", weights=str(tmp_path / "bad.pth"))
+
+
+def plain_weights(path, drop=(), **changes) -> str:
+    state = model_zoo.get("digits/smca_single_scale").state_dict()
+    state = {k: v for k, v in state.items() if not k.startswith(tuple(drop))}
+    torch.save({**state, **changes}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"drop": ["heads.classifier"]}, "tensors missing in it (heads.classifier.weight"),
+        (
+            {"heads.classifier.bias": torch.zeros(4)},
+            "tensors of another shape (heads.classifier.bias",
+        ),
+        ({"drop": ["neck", "encoder", "decoder", "heads"]}, "tensors missing in it (neck."),
+        ({"more.weight": torch.zeros(1)}, "tensors that the model does not have (more.weight"),
+    ],
+)
+def test_weights_that_leave_parts_random_are_refused(options, words, tmp_path):
+    path = plain_weights(tmp_path / "w.pth", **options)
+    with pytest.raises(
+        ValueError, match="do not fill the model of digits/smca_single_scale"
+    ) as caught:
+        model_zoo.get_cfg("digits/smca_single_scale", weights=path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["digits/smca", "digits/faster_rcnn"])
+def test_they_are_refused_in_an_edited_cfg_node_too(name, tmp_path):
+    cfg = model_zoo.get_cfg(name)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = plain_weights(tmp_path / "w.pth")
+    for build in (build_model, DefaultPredictor):
+        with pytest.raises(
+            ValueError, match=f"is not of the model of {name}: .* tensors missing in it"
+        ):
+            build(cfg)
+    # A training starts from a backbone.
+    cfg = model_zoo.get_cfg("digits/smca_single_scale")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = plain_weights(
+        tmp_path / "b.pth", drop=["neck", "encoder", "decoder", "heads"]
+    )
+    assert build_model(cfg).num_classes == 10

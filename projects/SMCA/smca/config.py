@@ -169,11 +169,12 @@ def _checked_model(cfg: CfgNode) -> dict:
     # Other files, and those that are not there, are Detectron2's to fetch and to name.
     path = fetch_weights(source) if source.startswith("smca://") else source
     if os.path.isfile(path):
-        report = compare_with_model(read_model_file(path), model)
-        if report.misfit() and not is_backbone_only(report):
+        file = read_model_file(path)
+        misfit = None if is_backbone_only(file) else compare_with_model(file, model).misfit()
+        if misfit:
             raise ValueError(
                 f"cfg.MODEL.WEIGHTS {source} is not of the model of {cfg.MODEL.SMCA.CONFIG or 'this CfgNode'}: "
-                f"{report.misfit()}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
+                f"{misfit}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
             )
     return model
 

@@ -53,7 +53,7 @@ class LoadReport:
             "classes that it does not know": new,
         }
         found = [
-            f"{len(names)} {what} ({shorten(names, 3)})"
+            f"{len(names)} {what} ({shorten(names, 2)})"
             for what, names in problems.items()
             if names
         ]

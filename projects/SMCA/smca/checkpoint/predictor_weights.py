@@ -29,6 +29,6 @@ def compare_with_model(file: ModelFile, model: dict) -> LoadReport:
     return compare_weights(own, tensors, file.path)
 
 
-def is_backbone_only(report: LoadReport) -> bool:
-    """Whether the file is what a training starts from, such as ImageNet weights."""
-    return all(name.startswith("backbone.") for name in report.loaded)
+def is_backbone_only(file: ModelFile) -> bool:
+    """Whether a file is what a training starts from, such as ImageNet weights, and no detector."""
+    return file.matching_heuristics or all(n.startswith("backbone.") for n in file.state_dict)

@@ -1,5 +1,6 @@
 """An experiment from a file: a LazyConfig in python, or the yaml that a run leaves of it."""
 
+import builtins
 import difflib
 from pathlib import Path
 
@@ -31,10 +32,14 @@ def load_config_file(path: str) -> DictConfig:
         raise ValueError(
             f"config file {path}: a LazyConfig is a .py file, or the config.yaml of a run, got {file.suffix!r}"
         )
+    import_before = builtins.__import__
     try:
         cfg = _load_yaml(file) if file.suffix in _YAML else LazyConfig.load(str(file))
     except (SyntaxError, ImportError, AttributeError, NameError, TypeError) as error:
         raise ValueError(f"config file {path} cannot be loaded: {error}") from error
+    finally:
+        # Detectron2 replaces it while it loads, and leaves it so when a config fails.
+        builtins.__import__ = import_before
     missing = [name for name in REQUIRED if not isinstance(cfg.get(name), DictConfig)]
     if missing:
         raise ValueError(
