@@ -2,9 +2,8 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import DatasetMapper
 
-from smca.data import TrainLoader, build_test_loader, load_detection_dataset
+from smca.data import DetectionMapper, TrainLoader, build_test_loader, load_detection_dataset
 from smca.evaluation import CocoEvaluator
 
 _SHORT_EDGES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
@@ -12,7 +11,7 @@ _SHORT_EDGES = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 dataloader = dict(
     train=L(TrainLoader)(
         dataset=L(load_detection_dataset)(names="coco_2017_train", filter_empty=False),
-        mapper=L(DatasetMapper)(
+        mapper=L(DetectionMapper)(
             is_train=True,
             augmentations=[
                 L(T.RandomFlip)(prob=0.5, horizontal=True),
@@ -40,7 +39,7 @@ dataloader = dict(
     ),
     test=L(build_test_loader)(
         dataset=L(load_detection_dataset)(names="coco_2017_val", filter_empty=False),
-        mapper=L(DatasetMapper)(
+        mapper=L(DetectionMapper)(
             is_train=False,
             augmentations=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
             image_format="${model.input_format}",

@@ -9,9 +9,10 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from helpers.custom_data import pets, write_data_set
+from helpers.odd_boxes import FORMATS, many_objects, written_as
 from smca.data import DigitsSpec, register_digits
 from smca.data_check import check_dataset
-from smca.data_check.findings import REMEDIES, TOO_MANY_OBJECTS
+from smca.data_check.findings import NO_OBJECTS, REMEDIES, TOO_MANY_OBJECTS, wrong_format
 
 
 def check(folder, content, **options):
@@ -45,16 +46,38 @@ def drop(part, index, key):
     return lambda content: content[part][index].pop(key)
 
 
+def polygon_instead_of_box(index):
+    def apply(content):
+        del content["annotations"][index]["bbox"]
+        content["annotations"][index]["segmentation"] = [[20, 5, 40, 5, 30, 25]]
+
+    return apply
+
+
 PLANTED = [
     ("malformed image", drop("images", 0, "width"), "image 0 (id 7) has no width"),
     ("malformed image", change("images", 1, "height", 0), "image 1 (id 9) has height 0"),
     ("malformed image", change("images", 1, "file_name", 3), "image 1 (id 9) has file_name 3"),
     ("malformed annotation", drop("annotations", 2, "bbox"), "annotation 2 (id 5) has no bbox"),
+    ("malformed annotation", change("annotations", 2, "bbox", [1, 2, "x", 4]), "has bbox [1, 2,"),
+    ("malformed annotation", change("annotations", 2, "bbox", [1, 2, 3]), "has bbox [1, 2, 3]"),
     (
-        "malformed annotation",
+        "number written as text",
         change("annotations", 2, "bbox", [1, 2, "3", 4]),
         "annotation 2 (id 5) has bbox",
     ),
+    ("number written as text", change("images", 0, "width", "40"), "image 0 (id 7) has width '40'"),
+    ("number written as text", change("annotations", 1, "iscrowd", "0"), "has iscrowd '0'"),
+    ("id of another type", change("annotations", 1, "category_id", "3"), "has category_id '3'"),
+    ("id of another type", change("annotations", 0, "image_id", "7"), "has image_id '7', where"),
+    ("malformed annotation", change("annotations", 1, "category_id", "4"), "category_id '4'"),
+    ("category name that is a number", change("categories", 1, "name", 7), "has name 7, which"),
+    (
+        "box of five numbers",
+        change("annotations", 1, "bbox", [3, 1, 2, 3, 4]),
+        "annotation 1 (id 2)",
+    ),
+    ("segmentation without box", polygon_instead_of_box(1), "annotation 1 (id 2) has no bbox, but"),
     ("malformed annotation", change("annotations", 1, 7), "annotation 1 (id None) is 7"),
     ("malformed annotation", change("annotations", 1, "iscrowd", 2), "has iscrowd 2"),
     ("malformed category", drop("categories", 0, "name"), "category 0 (id 40) has no name"),
@@ -124,19 +147,54 @@ def test_a_planted_fault_is_found_alone(tmp_path, kind, plant, words):
     assert found.fixable
 
 
-def corners(content):
+@pytest.mark.parametrize("box_format", FORMATS, ids=str)
+def test_boxes_of_another_format_are_recognised(tmp_path, box_format):
+    assert kinds(check(tmp_path / "good", many_objects())) == {}
+    report = check(tmp_path / "bad", written_as(many_objects(), box_format))
+    kind = wrong_format(box_format)
+    assert [k for k in kinds(report) if k.startswith("boxes look like")] == [kind]
+    assert kinds(report)[kind] == 60
+
+
+def test_careless_boxes_are_of_cocos_format(tmp_path):
+    """They leave their images on all sides, as misread ones do on two; and a few boxes allow no verdict."""
+    content, rng = many_objects(), np.random.default_rng(0)
     for annotation in content["annotations"]:
         x, y, w, h = annotation["bbox"]
-        annotation["bbox"] = [x, y, x + w, y + h]
-
-
-def test_boxes_that_are_corners_are_recognised(tmp_path):
+        annotation["bbox"] = [x - rng.uniform(0, 4), y - rng.uniform(0, 4), w + 6, h + 6]
+    assert set(kinds(check(tmp_path / "a", content))) == {"box partly outside the image"}
     content = pets()
-    base = content["annotations"][1]
-    content["annotations"] += [{**base, "id": 100 + i} for i in range(4)]
-    assert "boxes look like (x1, y1, x2, y2)" not in kinds(check(tmp_path / "good", content))
-    corners(content)
-    assert kinds(check(tmp_path / "bad", content))["boxes look like (x1, y1, x2, y2)"] == 8
+    content["annotations"][0]["bbox"] = [0, 0, 1, 1]
+    content["annotations"] = content["annotations"][:1]
+    assert kinds(check(tmp_path / "b", content)) == {}
+
+
+def test_what_is_normalised_without_a_corner_or_centre(tmp_path):
+    content = many_objects()
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [0.45, 0.45, 0.1, 0.1]
+    (found, *_) = check(tmp_path, content).findings
+    assert found.kind == "boxes look like numbers normalised to 0..1"
+    assert (found.fixable, found.count) == (False, 60)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: content["annotations"].clear(), "the list 'annotations' is empty"),
+        (lambda content: content.pop("annotations"), "the file has no list 'annotations'"),
+        (
+            lambda content: [a.update(iscrowd=1) for a in content["annotations"]],
+            "all 4 objects are crowds",
+        ),
+    ],
+)
+def test_nothing_to_learn_from(tmp_path, spoil, words):
+    content = pets()
+    spoil(content)
+    (found,) = check(tmp_path, content).findings
+    assert (found.kind, found.fixable) == (NO_OBJECTS, False)
+    assert words in found.examples[0]
 
 
 def test_a_few_boxes_beyond_the_image_are_no_corners(tmp_path):
@@ -166,6 +224,14 @@ def test_image_files(tmp_path, workers):
     report = check_dataset(str(json_file), image_root=str(images), workers=workers, progress=False)
     assert kinds(report) == {"missing image file": 1, "unreadable image file": 1}
     assert "truncated" in report.findings[1].examples[0]
+
+
+def test_values_that_nothing_can_show_are_unreadable(tmp_path):
+    json_file, images = write_data_set(tmp_path)
+    Image.fromarray(np.full((32, 40), 300, np.float32)).save(images / "a.png", format="TIFF")
+    report = check_dataset(str(json_file), image_root=str(images), workers=0, progress=False)
+    assert kinds(report) == {"unreadable image file": 1}
+    assert "floating-point values beyond [0, 1]" in report.findings[0].examples[0]
 
 
 def test_no_image_at_all_behind_the_name(tmp_path):
@@ -241,7 +307,7 @@ def test_what_cannot_be_checked(dataset, words, tmp_path, monkeypatch):
 
 def test_every_remedy_is_planted_somewhere():
     here = {kind for kind, *_ in PLANTED} | {
-        "boxes look like (x1, y1, x2, y2)",
+        *(wrong_format(box_format) for box_format in FORMATS),
         "missing image file",
         "unreadable image file",
         "image of another size",

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from detectron2.config import LazyConfig
 from PIL import Image
 
 from helpers.custom_data import pets, write_data_set
+from smca import model_zoo
 from smca.data_check.command import main
 
 
@@ -58,6 +60,42 @@ def test_faults_picture_report_and_fix(run, tmp_path):
     assert run(fixed, "--images", images, "--workers", 0)[0] == 0
 
 
+def test_the_images_are_beside_the_json_unless_told(run, tmp_path):
+    json_file, images = write_data_set(tmp_path)
+    json_file = json_file.rename(images / "_annotations.coco.json")
+    status, out, err = run(json_file, "--workers", 0)
+    assert (status, err) == (0, "")
+    assert "3 image files read" in out
+
+
+def test_the_number_of_queries_is_said_and_may_come_from_a_config(run, tmp_path):
+    json_file, _ = write_data_set(tmp_path)
+    assert "compared with 300 queries" in run(json_file, "--no-images")[1]
+    config = tmp_path / "config.yaml"
+    cfg = model_zoo.get_config("digits/custom_coco")
+    cfg.model.decoder.num_queries = 1
+    LazyConfig.save(cfg, str(config))
+    status, out, _ = run(json_file, "--no-images", "--config-file", config)
+    assert status == 1
+    assert "compared with 1 queries" in out
+    assert "more objects than queries" in out
+    options = ("--no-images", "--config-file", "digits/smca_single_scale")
+    assert "compared with 20 queries" in run(json_file, *options)[1]
+
+
+def test_a_fix_that_would_lose_everything_is_refused(run, tmp_path):
+    content = pets()
+    for annotation in content["annotations"]:
+        annotation["bbox"] = "1 2 3 4"
+    json_file, images = write_data_set(tmp_path, content)
+    fixed = tmp_path / "fixed.json"
+    status, _, err = run(json_file, "--images", images, "--workers", 0, "--fix", fixed)
+    assert status == 2
+    assert "none of its 4 annotations would be left" in err
+    assert len(err.splitlines()) == 1
+    assert not fixed.exists()
+
+
 def test_a_picture_without_images(run, tmp_path):
     json_file, _ = write_data_set(tmp_path, faulty())
     assert run(json_file, "--no-images", "--output", tmp_path / "p.png")[0] == 1
@@ -85,7 +123,9 @@ def test_a_registered_name_of_an_imported_module(run, tmp_path, monkeypatch):
         ("[]", ["--no-images"], "its top level is no object"),
         ('{"images": [], "categories": []}', ["--no-images"], "its list 'images' is empty"),
         (json.dumps(pets()), [], "where are the images of"),
+        (json.dumps(pets()), ["--images", "nowhere"], "--images: there is no folder nowhere"),
         (json.dumps(pets()), ["--no-images", "--workers", "-1"], "--workers must be 0 or more"),
+        (json.dumps(pets()), ["--no-images", "--config-file", "no_such_config"], "no_such_config"),
         (json.dumps(pets()), ["--import", "smca_no_such_module"], "No module named"),
         (json.dumps(pets()), ["--no-images", "--output", "p.xyz"], "xyz"),
     ],

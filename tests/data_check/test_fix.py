@@ -3,10 +3,14 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 
 from helpers.custom_data import PETS, pets, write_data_set
+from helpers.odd_boxes import FORMATS, many_objects, written_as
+from smca.data.coco_repairs import box_from_segmentation
 from smca.data_check import check_dataset, fix_dataset
 
 
@@ -66,18 +70,149 @@ def test_faults_of_every_kind(tmp_path):
     assert "2 boxes cut at the image's edge" in changes
 
 
-def test_corners_are_rewritten(tmp_path):
-    content = pets()
-    base = content["annotations"][1]
-    content["annotations"] += [{**base, "id": 100 + i} for i in range(4)]
-    right = copy.deepcopy(content)
-    for annotation in content["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        annotation["bbox"] = [x, y, x + w, y + h]
+@pytest.mark.parametrize("box_format", FORMATS, ids=str)
+def test_boxes_of_another_format_are_rewritten(tmp_path, box_format):
+    right = many_objects()
+    content = written_as(copy.deepcopy(right), box_format)
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
     fixed, changes, report = fix(tmp_path, content)
-    assert [a["bbox"] for a in fixed["annotations"]] == [a["bbox"] for a in right["annotations"]]
-    assert changes == ["8 boxes rewritten from corners"]
+    boxes, expected = ([a["bbox"] for a in c["annotations"]] for c in (fixed, right))
+    assert np.allclose(boxes, expected, rtol=0, atol=1e-9)
+    assert [a["area"] for a in fixed["annotations"]] == [b[2] * b[3] for b in boxes]
+    assert changes[0] == f"60 boxes rewritten from {box_format.describe()}"
+    # Polygons of such files may be in either unit.
+    assert ("segmentation" in fixed["annotations"][0]) != box_format.normalised
     assert report.findings == []
+
+
+def test_normalised_boxes_of_an_unknown_layout_are_not_guessed(tmp_path):
+    content = many_objects()
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [0.45, 0.45, 0.1, 0.1]
+    with pytest.raises(ValueError, match="nothing tells whether they start at a corner"):
+        fix(tmp_path, content)
+    assert not (tmp_path / "new").exists()
+
+
+def as_text(content):
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [str(v) for v in annotation["bbox"]]
+        annotation["iscrowd"] = str(annotation["iscrowd"])
+    for image in content["images"]:
+        image["width"] = f" {image['width']}"
+
+
+def ids_as_text(content):
+    for annotation in content["annotations"]:
+        annotation["category_id"] = str(annotation["category_id"])
+        annotation["image_id"] = str(annotation["image_id"])
+
+
+def class_first(content):
+    for annotation in content["annotations"]:
+        annotation["bbox"].insert(0, annotation["category_id"])
+
+
+def angle_last(content):
+    for annotation in content["annotations"]:
+        annotation["bbox"].append(0.0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (as_text, "4 numbers of boxes written as text, converted"),
+        (ids_as_text, "8 ids of another type, converted"),
+        (class_first, "4 boxes of five numbers, of which four are the box"),
+        (angle_last, "4 boxes of five numbers, of which four are the box"),
+    ],
+)
+def test_what_is_written_otherwise_is_converted(tmp_path, spoil, said):
+    """Instead of leaving out every annotation."""
+    content = pets()
+    spoil(content)
+    fixed, changes, report = fix(tmp_path, content)
+    assert fixed == PETS
+    assert said in changes
+    assert report.findings == []
+
+
+def test_ids_of_categories_and_images_that_are_text(tmp_path):
+    content = pets()
+    for record in content["categories"] + content["images"]:
+        record["id"] = str(record["id"])
+    fixed, changes, report = fix(tmp_path, content)
+    assert changes == ["8 ids of another type, converted"]
+    assert [(a["image_id"], a["category_id"]) for a in fixed["annotations"]] == [
+        ("7", "11"), ("7", "3"), ("9", "40"), ("9", "3"),
+    ]  # fmt: skip
+    assert report.findings == []
+
+
+def test_a_category_named_by_a_number_keeps_its_class(tmp_path):
+    content = pets()
+    content["categories"][1]["name"] = 7
+    fixed, changes, report = fix(tmp_path, content)
+    assert [c["name"] for c in fixed["categories"]] == ["emu", "7", "dog"]
+    assert fixed["annotations"] == PETS["annotations"]
+    assert changes == ["1 category names written as text, converted"]
+    assert report.findings == []
+
+
+POLYGONS = [
+    [[3, 4, 13, 4, 13, 10]],
+    [["1", 2.5, 4, 2.5, 4, 20]],
+    [[5, 5, 9, 5, 9, 9], [1, 1, 2, 1, 2, 3]],
+]
+
+
+def test_a_segmentation_has_a_box(tmp_path):
+    content = pets()
+    shape = np.zeros((48, 33), np.uint8)
+    shape[10:20, 5:25] = 1
+    runs = mask.encode(np.asfortranarray(shape))
+    flat = shape.ravel(order="F")
+    starts = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    plain = {"size": [48, 33], "counts": np.diff(starts).tolist()}
+    shapes = [POLYGONS[0], POLYGONS[1], {**runs, "counts": runs["counts"].decode()}, plain]
+    for annotation, segmentation in zip(content["annotations"], shapes, strict=True):
+        annotation["segmentation"] = segmentation
+        annotation["iscrowd"] = 0
+        del annotation["bbox"]
+    content["annotations"].append(
+        {"id": 90, "image_id": 12, "category_id": 3, "bbox": [], "segmentation": POLYGONS[2]}
+    )
+    fixed, changes, report = fix(tmp_path, content)
+    assert [a["bbox"] for a in fixed["annotations"]] == [
+        [3, 4, 10, 6], [1, 2.5, 3, 17.5], [5, 10, 20, 10], [5, 10, 20, 10], [1, 1, 8, 8],
+    ]  # fmt: skip
+    assert changes == ["5 boxes taken from the segmentation"]
+    assert report.findings == []
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [], [[]], [[1, 2]], [[1, 2, 3, 4, 5]], [["a"] * 6], {}, {"size": [0, 5], "counts": "04"}, 3,
+        {"size": [2, 2], "counts": [9, 9]}, {"size": [2, 2], "counts": [-1, 5]}, {"size": [4, 4], "counts": 7},
+        {"size": [4, 4], "counts": [16]}, [[float("nan")] * 6], {"size": [4, 4], "counts": ""}, None,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_segmentation_without_a_box(segmentation):
+    with pytest.raises(ValueError):  # noqa: PT011
+        box_from_segmentation(segmentation)
+
+
+@pytest.mark.parametrize("boxes", [[1, 2, 3], [1, 2, 3, 4, 0.5], [[1, 2, 3, 4]], "1 2 3 4"])
+def test_nothing_is_written_that_has_lost_every_annotation(tmp_path, boxes):
+    content = pets()
+    for annotation in content["annotations"]:
+        annotation["bbox"] = boxes
+    with pytest.raises(ValueError, match=r"none of its 4 annotations would be left") as error:
+        fix(tmp_path, content)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
 
 
 def test_images(tmp_path):
@@ -102,6 +237,19 @@ def test_images(tmp_path):
     assert "1 segmentation left out where boxes were scaled" in changes
     assert "3 annotations left out with their image" in changes
     assert report.findings == []
+
+
+def test_an_image_scaled_by_two_factors(tmp_path):
+    """641x481 to 320x240: rounding gives width and height factors of their own."""
+    content = pets()
+    content["images"][0].update(width=641, height=481)
+    content["annotations"][0]["bbox"] = [64.1, 48.1, 320.5, 240.5]
+
+    def spoil(images):
+        Image.new("RGB", (320, 240)).save(images / "a.png")
+
+    fixed, _, _ = fix(tmp_path, content, spoil)
+    assert fixed["annotations"][0]["bbox"] == pytest.approx([32, 24, 160, 120], abs=1e-9)
 
 
 def test_files_that_must_not_be_written(tmp_path):

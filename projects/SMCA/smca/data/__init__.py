@@ -3,7 +3,8 @@
 from .builtin import ensure_digits, register_digits
 from .class_names import class_names, fill_num_classes
 from .custom_dataset import load_custom_dataset
-from .detection_dataset import check_classes, load_detection_dataset
+from .detection_dataset import check_classes, load_detection_dataset, warn_crowded
+from .detection_mapper import DetectionMapper
 from .digits import PastedDigit, compose_image
 from .digits_sources import DigitSources, load_sources
 from .digits_spec import CLASSES, SPLITS, DigitsSpec
@@ -13,6 +14,7 @@ from .loader import TrainLoader, build_test_loader
 __all__ = [
     "CLASSES",
     "SPLITS",
+    "DetectionMapper",
     "DigitSources",
     "DigitsError",
     "DigitsSpec",
@@ -29,4 +31,5 @@ __all__ = [
     "load_sources",
     "make_digits",
     "register_digits",
+    "warn_crowded",
 ]

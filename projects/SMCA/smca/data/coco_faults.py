@@ -9,13 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .coco_tables import CocoTables
-
-# Files round to one or two decimals, and some count the last pixel as a place, not as an edge.
-TOLERANCE = 1.0
-_ENOUGH_BOXES = 3
-_XYXY_EXCEEDING = 0.1
-_XYXY_FITTING = 0.98
+from .box_format import TOLERANCE
 
 
 class BoxFaults(NamedTuple):
@@ -69,23 +63,3 @@ def clip_boxes(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         clipped = np.concatenate([start, np.minimum(end, sizes) - start], axis=1)
     inside = ((boxes[:, :2] >= 0) & (end <= sizes)).all(axis=1)
     return np.where(inside[:, None], boxes, clipped)
-
-
-def look_like_corners(tables: CocoTables) -> bool:
-    """Whether the boxes are (x1, y1, x2, y2): read as COCO's they leave their images, read as corners they fit.
-
-    A verdict on all boxes together; too few of them allow none.
-    """
-    finite = np.isfinite(tables.boxes).all(axis=1)
-    boxes, sizes = tables.boxes[finite], tables.sizes[tables.image_index[finite]]
-    if not len(boxes):
-        return False
-    with np.errstate(over="ignore"):
-        exceeding = (boxes[:, :2] + boxes[:, 2:] > sizes + TOLERANCE).any(axis=1)
-    ordered = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    fitting = ordered & (boxes >= 0).all(axis=1) & (boxes[:, 2:] <= sizes + TOLERANCE).all(axis=1)
-    return bool(
-        exceeding.sum() >= _ENOUGH_BOXES
-        and exceeding.mean() > _XYXY_EXCEEDING
-        and fitting.mean() > _XYXY_FITTING
-    )

@@ -72,6 +72,7 @@ class Records:
         wanted: str,
         *,
         convert: Callable[[Any], Any] | None = None,
+        repair: tuple[str, Callable[[Any], Any]] | None = None,
         default: Any = _MISSING,
         placeholder: Any = None,
     ) -> list:
@@ -82,6 +83,7 @@ class Records:
             kinds: types to take as they are.
             wanted: what the field must be, for messages.
             convert: makes values of other types usable, or raises ValueError or TypeError.
+            repair: the kind of problem that a value has which the function, see ``coco_repairs``, does not refuse.
             default: of records without the field; None in the file counts as being without it.
             placeholder: stands in for bad values.
         """
@@ -101,8 +103,24 @@ class Records:
             except (ValueError, TypeError):
                 values[index] = placeholder
                 said = f"has {key} {show(value)}, which must be {wanted}"
-                self.reject(index, f"has no {key}" if value is _MISSING else said)
+                if value is _MISSING:
+                    self.reject(index, f"has no {key}")
+                else:
+                    self.reject(index, said, repair and kind_of_repair(value, *repair))
         return values
+
+    def field(self, index: int, key: str) -> Any:
+        """As it is, None where there is none."""
+        return self._rows[index].get(key)
+
+
+def kind_of_repair(value: Any, kind: str, repair: Callable[[Any], Any]) -> str | None:
+    """``kind``, if the value can be repaired."""
+    try:
+        repair(value)
+    except ValueError:
+        return None
+    return kind
 
 
 def show(value: Any) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from .coco_records import CocoFile, parse_coco
 from .coco_tables import CocoTables
+from .other_formats import format_of_file, format_of_json
 
 _CACHED_FILES = 4
+_HEAD = 65536
 _cache: collections.OrderedDict[tuple, CocoFile] = collections.OrderedDict()
 
 
@@ -51,7 +53,7 @@ def read_valid_coco_json(path: str | os.PathLike, *, label: str | None = None) -
         more = f", and {len(problems) - 1} more such records" if len(problems) > 1 else ""
         raise ValueError(
             f"{label} is no COCO json for training: {problems[0].sentence}{more}; "
-            "smca-check-dataset lists everything that is wrong"
+            "smca-check-dataset lists everything that is wrong, and its --fix mends what it can"
         )
     return tables
 
@@ -85,7 +87,13 @@ def load_coco_json(path: str | os.PathLike, *, label: str, keep_segmentation: bo
     except RecursionError as error:
         raise ValueError(f"{label} is no COCO json: it is nested too deeply") from error
     except ValueError as error:
-        raise ValueError(f"{label} is no COCO json, not even a json file: {error}") from error
+        with Path(path).open("rb") as file:
+            known = format_of_file(file.read(_HEAD))
+        reason = f"but {known}" if known else f"not even a json file: {error}"
+        raise ValueError(f"{label} is no COCO json, {reason}") from error
+    known = format_of_json(content)
+    if known:
+        raise ValueError(f"{label} is no COCO json, but {known}")
     if not isinstance(content, dict):
         raise ValueError(f"{label} is no COCO json: its top level is no object")
     for key in ("images", "categories"):
@@ -111,6 +119,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _without_segmentation(record: dict) -> dict:
-    # Polygons are most of COCO's file, and would take gigabytes of memory.
-    record.pop("segmentation", None)
+    # Polygons are most of COCO's file, and would take gigabytes of memory. They matter where there is no box.
+    if record.get("bbox"):
+        record.pop("segmentation", None)
     return record

@@ -20,10 +20,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .coco_fields import Problem, Records, finite_float, flag, is_writable, show, whole_number
+from . import coco_repairs as repairs
+from .coco_fields import (
+    Problem,
+    Records,
+    finite_float,
+    flag,
+    is_writable,
+    kind_of_repair,
+    show,
+    whole_number,
+)
 from .coco_tables import CocoTables
 
 _LARGEST_SIDE = 2**31 - 1
+_AS_TEXT = (repairs.NUMBER_AS_TEXT, repairs.number_from_text)
 
 
 class CocoFile(NamedTuple):
@@ -70,7 +81,12 @@ def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
     sides = []
     for key in ("width", "height"):
         side = images.read(
-            key, {int}, "a whole number of pixels", convert=whole_number, placeholder=1
+            key,
+            {int},
+            "a whole number of pixels",
+            convert=whole_number,
+            repair=_AS_TEXT,
+            placeholder=1,
         )
         if not 0 < min(side) <= max(side) <= _LARGEST_SIDE:
             for index, value in enumerate(side):
@@ -91,7 +107,8 @@ def _read_categories(categories: Records) -> tuple[list, list[str]]:
     categories.read_ids()
     ids = _read_id(categories, "id")
     _reject_repeated(categories, ids)
-    names = categories.read("name", {str}, "text", placeholder="")
+    repair = (repairs.NUMBER_AS_NAME, repairs.name_from_number)
+    names = categories.read("name", {str}, "text", repair=repair, placeholder="")
     for index, name in enumerate(names):
         if not (name.strip() and is_writable(name)):
             categories.reject(index, f"has name {show(name)}, which names no class")
@@ -124,7 +141,9 @@ def _read_annotations(annotations: Records, image_ids: list, class_ids: list) ->
     boxes = _read_boxes(annotations)
     is_crowd = np.zeros(len(annotations), dtype=bool)
     for key in ("iscrowd", "ignore"):
-        flags = annotations.read(key, {int}, "0 or 1", convert=flag, default=0, placeholder=0)
+        flags = annotations.read(
+            key, {int}, "0 or 1", convert=flag, repair=_AS_TEXT, default=0, placeholder=0
+        )
         if not set(flags) <= {0, 1}:
             for index, value in enumerate(flags):
                 if value not in (0, 1):
@@ -171,11 +190,20 @@ def _read_id(records: Records, key: str, like: list | None = None) -> list:
     if set(map(type, ids)) <= {usual}:
         return ids
     example = next((i for i in (like or ids) if type(i) is usual), None)
+    known = set(like or ())
     for index, value in enumerate(ids):
         if type(value) is not usual:
             said = f"has {key} {show(value)}, where others are such as {show(example)}"
-            records.reject(index, said)
+            records.reject(index, said, _kind_of_id(value, usual, known))
     return ids
+
+
+def _kind_of_id(value, usual: type, known: set) -> str | None:
+    try:
+        meant = repairs.id_of_type(value, usual)
+    except ValueError:
+        return None
+    return repairs.ID_OF_ANOTHER_TYPE if not known or meant in known else None
 
 
 def _reject_repeated(records: Records, ids: list) -> None:
@@ -193,16 +221,35 @@ def _reject_repeated(records: Records, ids: list) -> None:
 
 def _read_boxes(annotations: Records) -> np.ndarray:
     """(M, 4) float64; NaN where the record is bad."""
+    for index in range(len(annotations)):
+        if not annotations.field(index, "bbox"):
+            _look_into_segmentation(annotations, index)
     raw = annotations.read("bbox", {list}, "a list of four numbers", placeholder=[np.nan] * 4)
     if not set(map(len, raw)) <= {4} or not _are_numbers(raw):
         for index, box in enumerate(raw):
             if len(box) != 4 or not _are_numbers([box]):
-                annotations.reject(index, f"has bbox {show(box)}, which is no list of four numbers")
+                said = f"has bbox {show(box)}, which is no list of four numbers"
+                annotations.reject(index, said, _kind_of_box(box))
                 raw[index] = [np.nan] * 4
     try:
         return np.array(raw, dtype=np.float64).reshape(-1, 4)
     except OverflowError:
         return np.array([[finite_float(v) for v in box] for box in raw]).reshape(-1, 4)
+
+
+def _look_into_segmentation(annotations: Records, index: int) -> None:
+    segmentation = annotations.field(index, "segmentation")
+    kind = kind_of_repair(segmentation, repairs.BOX_IN_SEGMENTATION, repairs.box_from_segmentation)
+    if kind is not None:
+        annotations.reject(index, "has no bbox, but a segmentation that gives one", kind)
+
+
+def _kind_of_box(box: list) -> str | None:
+    if len(box) == 5:
+        return kind_of_repair(box, repairs.FIVE_NUMBERS, repairs.box_from_text)
+    if len(box) == 4:
+        return kind_of_repair(box, repairs.NUMBER_AS_TEXT, repairs.box_from_text)
+    return None
 
 
 def _are_numbers(lists: list[list]) -> bool:

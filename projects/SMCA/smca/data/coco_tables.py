@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from smca.checkpoint.class_rows import NamedClasses
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CocoTables:
@@ -57,14 +59,21 @@ class CocoTables:
             label, other: what this and the other data set are called in messages.
 
         Raises:
-            ValueError: if an object has a class that is not among ``names``. Classes without objects are let go.
+            ValueError: if an object has a class that is not among ``names``, or two classes of objects are the same
+                one there. Classes without objects are let go.
         """
         names = list(names)
         if names == self.class_names:
             return self
-        number = {name: index for index, name in enumerate(names)}
+        number = match_classes(self.class_names, names)
         used = np.bincount(self.class_index, minlength=len(self.class_names)) > 0
+        first: dict[int, str] = {}
         for index, name in enumerate(self.class_names):
+            if used[index] and name in number and first.setdefault(number[name], name) != name:
+                raise ValueError(
+                    f"{label} has objects of the categories {first[number[name]]!r} and {name!r}, which are both "
+                    f"{names[number[name]]!r} in {other}; make them one category"
+                )
             if used[index] and name not in number:
                 near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
                 hint = f"; is it {near[0]!r} there?" if near else ""
@@ -73,9 +82,11 @@ class CocoTables:
                     f"have{hint} Give both files the same category names"
                 )
         ids: list = [None] * len(names)
-        for name, class_id in zip(self.class_names, self.class_ids, strict=True):
+        # Those with objects last, for they have the place.
+        for index in np.argsort(used, kind="stable").tolist():
+            name = self.class_names[index]
             if name in number:
-                ids[number[name]] = class_id
+                ids[number[name]] = self.class_ids[index]
         new_index = np.array([number.get(name, 0) for name in self.class_names], dtype=np.int64)
         return dataclasses.replace(
             self, class_ids=ids, class_names=names, class_index=new_index[self.class_index]
@@ -90,3 +101,14 @@ class CocoTables:
     def describe(self, index: int) -> str:
         """Names an object in messages."""
         return f"annotation {self.positions[index]} (id {self.annotation_ids[index]})"
+
+
+def match_classes(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
+    """Place among ``known`` of each name that is there.
+
+    Names are compared as for the rows of a checkpoint, except that a name which is there letter by letter is that one.
+    """
+    exact = {name: index for index, name in enumerate(known)}
+    rows = NamedClasses(source=tuple(known), target=tuple(names)).rows()
+    places = {name: exact.get(name, row) for name, row in zip(names, rows, strict=True)}
+    return {name: place for name, place in places.items() if place is not None}

@@ -23,7 +23,7 @@ def load_custom_dataset(
     Args:
         names: one name of a data set, for Detectron2's catalogs and messages.
         json_file: the annotations.
-        image_root: the folder that file names in it are relative to.
+        image_root: the folder that file names in it are relative to; None for the json's own, as Roboflow has it.
         field: config field that the two come from, such as "data.train" for data.train_json and data.train_images.
         classes_from: see :class:`CocoSource`; a file that does not exist is passed over.
         filter_empty: leave out images without objects.
@@ -48,15 +48,12 @@ def register_custom_dataset(
     """The first half of :func:`load_custom_dataset`, with its arguments and errors."""
     if not json_file:
         raise ValueError(f"{field}_json is not set: give the COCO json, {field}_json=FILE")
-    if not image_root:
-        raise ValueError(
-            f"{field}_images is not set: give the folder of the images, {field}_images=FOLDER"
-        )
-    json_file, image_root = (
-        os.path.expanduser(os.fspath(path)) for path in (json_file, image_root)
-    )
+    json_file = os.path.expanduser(os.fspath(json_file))
+    if os.path.isdir(json_file):
+        raise ValueError(f"{field}_json: {json_file} is a folder, but one COCO json is needed")
     if file_key(json_file) is None:
         raise ValueError(f"{field}_json: there is no file {json_file}")
+    image_root = os.path.expanduser(os.fspath(image_root or os.path.dirname(json_file) or "."))
     if not os.path.isdir(image_root):
         raise ValueError(f"{field}_images: there is no folder {image_root}")
     if classes_from:

@@ -10,6 +10,7 @@ from detectron2.data.build import print_instances_class_histogram
 from .catalog_dicts import tables_from_dicts, usable_dicts
 from .coco_json import file_key, read_valid_coco_json
 from .coco_source import MAX_OPENED_IMAGES, coco_source
+from .coco_tables import match_classes
 from .image_files import check_files_exist, read_image_sizes
 from .prepared_dataset import PreparedDataset, prepare
 
@@ -19,7 +20,7 @@ _told: set[tuple[str, tuple[int, ...]]] = set()
 
 
 def load_detection_dataset(names: str | Sequence[str], *, filter_empty: bool = False) -> list[dict]:
-    """Dataset dicts of one or several registered data sets, ready for Detectron2's ``DatasetMapper``.
+    """Dataset dicts of one or several registered data sets, ready for :class:`DetectionMapper`.
 
     Handled, and counted in one line of log per data set: boxes without area, outside the image, partly outside or
     not finite, crowds (they stay in the dicts, and the mapper leaves them out), annotations of images that the file
@@ -228,6 +229,28 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
                 )
 
 
+def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
+    """Say once in a log how many images have more objects than the model can find.
+
+    Args:
+        dataset: dataset dicts.
+        num_queries: of the model.
+        names: what the data set is called.
+    """
+    counts = np.array(
+        [sum(not a.get("iscrowd", 0) for a in r.get("annotations", ())) for r in dataset]
+    )
+    crowded = int((counts > num_queries).sum())
+    if crowded:
+        most = int(counts.argmax())
+        _tell(
+            logging.WARNING,
+            f"{names}: {crowded} of {len(counts)} images have more objects than the model's {num_queries} queries, "
+            f"and what is beyond them cannot be learned or found; the most has {dataset[most]['file_name']}, "
+            f"{counts[most]}: set model.decoder.num_queries above that",
+        )
+
+
 def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> None:
     """
     Args:
@@ -260,7 +283,11 @@ def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]
     for name in second:
         known, other = (MetadataCatalog.get(n).get("thing_classes") for n in (first[0], name))
         difference = describe_difference(known or (), other or ())
-        if known and other and difference:
+        # Upper and lower case and blanks around a name make no difference.
+        same = list(match_classes(other or (), known or ()).values()) == list(
+            range(len(other or ()))
+        )
+        if known and other and difference and not (same and len(known) == len(other)):
             raise ValueError(
                 f"{first[0]}, to train on, and {name}, to evaluate on, have different classes: {difference}; give both "
                 "the same categories"

@@ -1,21 +1,18 @@
-"""Sizes of image files as Detectron2 will read them, from their headers."""
+"""The image files of a data set, all of them at once: that they are there, and their sizes."""
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
-_EXIF_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
+from .image_file import read_image_size
+
 _THREADS = 8
-
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for files that are missing or that it cannot read."""
 
 
 def is_file(path: str) -> bool:
@@ -23,26 +20,6 @@ def is_file(path: str) -> bool:
         return PathManager.isfile(path)
     except (OSError, ValueError):
         return False
-
-
-def size_of(image: Image.Image) -> tuple[int, int]:
-    """(width, height) in pixels after the rotation that the EXIF data asks for, which Detectron2 applies."""
-    width, height = image.size
-    try:
-        turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED
-    except Exception:  # Detectron2 takes the image as it is, too
-        turned = False
-    return (height, width) if turned else (width, height)
-
-
-def read_image_size(path: str) -> tuple[int, int]:
-    """(width, height) in pixels.
-
-    Raises:
-        UNREADABLE: whatever Pillow raises.
-    """
-    with PathManager.open(path, "rb") as file, Image.open(file) as image:
-        return size_of(image)
 
 
 def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:
@@ -57,7 +34,9 @@ def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
     check_files_exist(paths, label=label)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    # Around all threads: Python's filters of warnings are the process's.
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
+        warnings.simplefilter("ignore")
         sizes = list(pool.map(_size_or_error, paths))
     bad = [i for i, size in enumerate(sizes) if isinstance(size, str)]
     if bad:
@@ -83,6 +62,6 @@ def check_files_exist(paths: Sequence[str], *, label: str) -> None:
 
 def _size_or_error(path: str) -> tuple[int, int] | str:
     try:
-        return read_image_size(path)
-    except UNREADABLE as error:
-        return " ".join(str(error).split())
+        return read_image_size(PathManager.get_local_path(path))
+    except (ValueError, OSError) as error:
+        return " ".join(str(error).removeprefix(f"{path}: ").split())

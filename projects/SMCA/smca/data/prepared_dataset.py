@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.structures import BoxMode
 
-from .coco_faults import BoxFaults, clip_boxes, find_box_faults, look_like_corners
+from .box_format import BoxFormat, find_box_format
+from .coco_faults import BoxFaults, clip_boxes, find_box_faults
 from .coco_tables import CocoTables
 
 # A resized image has rounded sides: its aspect may differ by that much from the stated one.
@@ -32,6 +33,7 @@ class PreparedDataset:
         ground_truth: (M, 4) float64, scaled but not cut, for the evaluation.
         areas: (M,) float64 in pixels of the images as they are, for the evaluation.
         faults: of the scaled boxes.
+        box_format: the likely one of the data set's boxes.
         scaled: how many images have another resolution than stated.
     """
 
@@ -45,6 +47,7 @@ class PreparedDataset:
     ground_truth: np.ndarray
     areas: np.ndarray
     faults: BoxFaults
+    box_format: BoxFormat
     scaled: int
 
     def records(self) -> list[dict]:
@@ -115,11 +118,8 @@ class PreparedDataset:
     def warnings(self) -> list[str]:
         """Sentences about what training can do nothing about, but the user should know."""
         said = []
-        if look_like_corners(self.tables):
-            said.append(
-                f"{self.name}: its boxes look like (x1, y1, x2, y2), but COCO's are (x, y, width, height); "
-                "check with smca-check-dataset, which can also correct them"
-            )
+        if not self.box_format.is_coco:
+            said.append(f"{self.name}: {_wrong_format(self.box_format)}")
         if not (self.keep_object & ~self.tables.is_crowd).any():
             said.append(f"{self.name} has no object to learn from")
         return said
@@ -136,8 +136,14 @@ def prepare(
         actual_sizes: (N, 2) float64 (width, height) in pixels of the files; None trusts what the data set says.
 
     Raises:
-        ValueError: if no image is left.
+        ValueError: if no image is left, or boxes are shares of the image's size, of which nothing could be learned.
     """
+    stated = tables.sizes
+    if actual_sizes is not None:
+        stated = np.where(np.isfinite(stated), stated, actual_sizes)
+    box_format = find_box_format(tables.boxes, stated[tables.image_index])
+    if box_format.normalised:
+        raise ValueError(f"{name}: {_wrong_format(box_format)}")
     keep_image = np.ones(len(paths), dtype=bool)
     sizes, factor = tables.sizes, np.ones((len(paths), 2))
     differs = np.zeros(len(paths), dtype=bool)
@@ -169,7 +175,15 @@ def prepare(
         ground_truth=boxes,
         areas=areas,
         faults=faults,
+        box_format=box_format,
         scaled=int((differs & keep_image).sum()),
+    )
+
+
+def _wrong_format(box_format: BoxFormat) -> str:
+    return (
+        f"its boxes look like {box_format.describe()}, but COCO's are (x, y, width, height) in pixels; "
+        "check with smca-check-dataset, whose --fix can also rewrite them"
     )
 
 

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from smca.data.catalog_dicts import tables_from_dicts
-from smca.data.coco_json import read_coco_json
-from smca.data.coco_records import CocoFile
+from smca.data.coco_json import load_coco_json, read_coco_json
+from smca.data.coco_records import CocoFile, parse_coco
+from smca.data.coco_repairs import REPAIRS
 from smca.data.coco_source import coco_source
 from smca.data.coco_tables import CocoTables
+from smca.data.image_files import is_file
 
-from .findings import Finding, find_annotation_faults, find_record_faults
+from .convert import convert_records
+from .findings import (
+    Finding,
+    find_annotation_faults,
+    find_lack_of_objects,
+    find_record_faults,
+)
+from .hints import find_hints
 from .image_check import ImageState, find_image_faults, read_images
 from .statistics import Statistics, describe
+
+ASSUMED_QUERIES = 300
+"""What SMCA's and DETR's models for COCO have."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,10 +37,12 @@ class CheckReport:
     Attributes:
         name: registered name or path of the json.
         json_file: None for a data set that the user's own code makes.
-        tables: the readable records.
+        tables: the readable records, and those that can be converted.
         paths: of the image files; empty if nobody said where they are.
         states: of the image files; empty if they were not read.
         findings: faults by kind; empty for a clean data set.
+        hints: what may be meant so, but is worth a look.
+        num_queries: that numbers of objects were compared with.
         statistics: of the readable objects.
     """
 
@@ -37,6 +52,8 @@ class CheckReport:
     paths: list[str]
     states: list[ImageState]
     findings: list[Finding]
+    hints: list[Finding]
+    num_queries: int
     statistics: Statistics
 
 
@@ -45,14 +62,15 @@ def check_dataset(
     *,
     image_root: str | None = None,
     images: bool = True,
-    num_queries: int = 300,
+    num_queries: int = ASSUMED_QUERIES,
     workers: int = 4,
     progress: bool = True,
 ) -> CheckReport:
     """
     Args:
         dataset: path of a COCO json, or name of a registered data set.
-        image_root: folder that the json's file names are relative to; of a registered data set it is known.
+        image_root: folder that the json's file names are relative to; of a registered data set it is known, of
+            another one it is the json's own by default.
         images: whether to read the image files.
         num_queries: of the model.
         workers: processes that read images; 0 reads in this one.
@@ -66,28 +84,41 @@ def check_dataset(
     if not tables.image_ids:
         first = f"; {file.problems[0].sentence}" if file.problems else ""
         raise ValueError(f"{dataset} has no image record that can be read{first}")
-    paths = (
-        [] if root is None else [os.path.join(root, file_name) for file_name in tables.file_names]
-    )
-    if images and root is None:
+    paths = [os.path.join(root, file_name) for file_name in tables.file_names]
+    if images and image_root is None and json_file == dataset and not any(map(is_file, paths)):
         raise ValueError(
-            f"where are the images of {dataset}? name their folder with --images FOLDER, or leave them out with "
-            "--no-images"
+            f"where are the images of {dataset}? None is in its own folder: name theirs with --images FOLDER, or leave "
+            "them out with --no-images"
         )
     findings = [
         *find_record_faults(file),
         *find_annotation_faults(tables, num_queries=num_queries),
     ]
+    if not any(problem.part == "annotation" for problem in file.problems):
+        findings += find_lack_of_objects(tables)
     states = read_images(paths, workers=workers, progress=progress) if images else []
     if states:
         findings += find_image_faults(paths, states, tables.sizes)
-    return CheckReport(dataset, json_file, tables, paths, states, findings, describe(tables))
+    return CheckReport(
+        name=dataset,
+        json_file=json_file,
+        tables=tables,
+        paths=paths,
+        states=states,
+        findings=findings,
+        hints=find_hints(tables, root, states),
+        num_queries=num_queries,
+        statistics=describe(tables),
+    )
 
 
-def _read(dataset: str, image_root: str | None) -> tuple[str | None, str | None, CocoFile]:
+def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFile]:
     """The json, the folder of the images, and what the json or the registered function says."""
+    if image_root is not None and not os.path.isdir(image_root):
+        raise ValueError(f"--images: there is no folder {image_root}")
     if os.path.isfile(dataset):
-        return dataset, image_root, read_coco_json(dataset)
+        # Roboflow and others put the json among its images.
+        return dataset, image_root or os.path.dirname(dataset), _read_json(dataset)
     if dataset not in DatasetCatalog.list():
         raise ValueError(
             f"{dataset} is neither a file nor a registered data set; if code of yours registers it, name its module "
@@ -101,7 +132,7 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str | None,
             raise ValueError(
                 f"data set {dataset}: {_where_to_put(source.json_file, source.image_root)}"
             )
-        return source.json_file, image_root or source.image_root, read_coco_json(source.json_file)
+        return source.json_file, image_root or source.image_root, _read_json(source.json_file)
     metadata = MetadataCatalog.get(dataset)
     try:
         dicts = list(DatasetCatalog.get(dataset))
@@ -116,6 +147,17 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str | None,
         id_map=metadata.get("thing_dataset_id_to_contiguous_id"),
     )
     return None, image_root or "", CocoFile(tables, [], [])
+
+
+def _read_json(path: str) -> CocoFile:
+    """All problems, and the records as they are when those that can be converted are."""
+    file = read_coco_json(path)
+    if not any(problem.kind in REPAIRS for problem in file.problems):
+        return file
+    content = load_coco_json(path, label=path, keep_segmentation=True)
+    content.setdefault("annotations", [])
+    convert_records(content, Counter())
+    return file._replace(tables=parse_coco(content).tables)
 
 
 def _where_to_put(json_file: str, image_root: str) -> str:

@@ -8,10 +8,12 @@ import json
 import os
 import sys
 
+from omegaconf import OmegaConf
+
 import smca.data  # noqa: F401 - registers the digits
 from smca.whole_file import replacing
 
-from .check import check_dataset
+from .check import ASSUMED_QUERIES, check_dataset
 from .fix import check_target, fix_dataset
 from .plot import draw_report
 from .table import format_report, report_as_json
@@ -20,6 +22,7 @@ CLEAN, FAULTS, NOT_CHECKED = 0, 1, 2
 
 _DESCRIPTION = """Inspects a data set before training: its annotations, and every image file.
 
+    smca-check-dataset train/annotations.json                            images in the json's folder
     smca-check-dataset train.json --images train/ --output train.png
     smca-check-dataset train.json --images train/ --fix train_fixed.json
     smca-check-dataset coco_2017_train --no-images
@@ -37,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dataset", metavar="DATASET", help="a COCO json, or a registered name")
     parser.add_argument(
-        "--images", metavar="FOLDER", help="the folder that file names in the json are relative to"
+        "--images",
+        metavar="FOLDER",
+        help="the folder that file names in the json are relative to (default: the json's)",
     )
     parser.add_argument(
         "--no-images", action="store_true", help="look at the annotations only, which is quick"
@@ -53,9 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num-queries",
         type=int,
-        default=300,
         metavar="Q",
-        help="object queries of the model: images with more objects are faults (default: 300)",
+        help=f"object queries of the model: images with more objects are faults (default: {ASSUMED_QUERIES})",
+    )
+    parser.add_argument(
+        "--config-file",
+        metavar="CONFIG",
+        help="take the number of queries from this experiment, a file or a name such as smca_r50_50ep",
     )
     parser.add_argument("--output", metavar="PICTURE", help="draw distributions and samples")
     parser.add_argument("--json", metavar="REPORT", dest="report", help="write the report as json")
@@ -87,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.workers < 0 or args.num_queries < 1:
+    num_queries = _queries(args)
+    if args.workers < 0 or num_queries < 1:
         raise ValueError("--workers must be 0 or more, and --num-queries 1 or more")
     if args.modules:
         sys.path.insert(0, os.getcwd())
@@ -97,7 +107,7 @@ def _run(args: argparse.Namespace) -> int:
         args.dataset,
         image_root=args.images,
         images=not args.no_images,
-        num_queries=args.num_queries,
+        num_queries=num_queries,
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
@@ -114,6 +124,22 @@ def _run(args: argparse.Namespace) -> int:
         print(f"\nWritten to {args.fix}, {report.json_file} is as it was. Changed:")
         print("\n".join(f"  {change}" for change in changes or ["nothing"]))
     return FAULTS if report.findings else CLEAN
+
+
+def _queries(args: argparse.Namespace) -> int:
+    if args.num_queries is not None:
+        return args.num_queries
+    if args.config_file is None:
+        return ASSUMED_QUERIES
+    from smca import model_zoo
+    from smca.engine.config_file import load_config_file
+
+    is_file = os.path.isfile(args.config_file)
+    cfg = (load_config_file if is_file else model_zoo.get_config)(args.config_file)
+    number = OmegaConf.select(cfg, "model.decoder.num_queries")
+    if type(number) is not int:
+        raise ValueError(f"--config-file {args.config_file}: it has no model.decoder.num_queries")
+    return number
 
 
 def _write_report(content: dict, path: str) -> None:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smca.data.coco_faults import find_box_faults, look_like_corners
+from smca.data import coco_repairs as repairs
+from smca.data.box_format import BoxFormat, Layout, find_box_format
+from smca.data.coco_faults import find_box_faults
 from smca.data.coco_records import CocoFile
 from smca.data.coco_tables import CocoTables
 
@@ -32,7 +34,20 @@ class Finding(NamedTuple):
     examples: list[str]
 
 
+def wrong_format(box_format: BoxFormat) -> str:
+    """The kind of fault of a data set whose boxes look like another format than COCO's."""
+    return f"boxes look like {box_format.describe()}"
+
+
+_OTHER_FORMATS = [
+    BoxFormat(layout, normalised) for normalised in (False, True) for layout in Layout
+][1:]
 REMEDIES = {
+    repairs.NUMBER_AS_TEXT: "writes it as a number",
+    repairs.ID_OF_ANOTHER_TYPE: "writes it as the other ids are",
+    repairs.NUMBER_AS_NAME: "writes it as text",
+    repairs.FIVE_NUMBERS: "takes the four that are the box where that is clear, else leaves out the annotation",
+    repairs.BOX_IN_SEGMENTATION: "takes the box around the segmentation",
     "malformed image": "leaves out the image and its annotations",
     "malformed annotation": "leaves out the annotation",
     "malformed category": "leaves out the category and its annotations",
@@ -43,7 +58,9 @@ REMEDIES = {
     "annotation of an unknown image": "leaves out the annotation",
     "annotation without id": "gives it an id",
     "duplicate annotation id": "gives the later ones new ids",
-    "boxes look like (x1, y1, x2, y2)": "rewrites all boxes as (x, y, width, height)",
+    **dict.fromkeys(
+        map(wrong_format, _OTHER_FORMATS), "rewrites all boxes as (x, y, width, height) in pixels"
+    ),
     "box not finite": "leaves out the annotation",
     "box without area": "leaves out the annotation",
     "box outside the image": "leaves out the annotation",
@@ -55,12 +72,27 @@ REMEDIES = {
 """What ``--fix`` does about each kind of fault that it can do something about."""
 
 TOO_MANY_OBJECTS = "more objects than queries"
+NO_OBJECTS = "no object to learn from"
 
 
 def finding(kind: str, count: int, examples: Iterable[str], remedy: str = "") -> Finding:
     fixable = kind in REMEDIES
     shown = [text for text, _ in zip(examples, range(MAX_EXAMPLES), strict=False)]
     return Finding(kind, count, REMEDIES[kind] if fixable else remedy, fixable, shown)
+
+
+def find_lack_of_objects(tables: CocoTables) -> list[Finding]:
+    """Of a data set without any object to train on."""
+    if not tables.is_crowd.all():
+        return []
+    crowds = int(tables.is_crowd.sum())
+    said = f"all {crowds} objects are crowds (iscrowd or ignore is 1), which training leaves out"
+    if not tables.has_annotations:
+        said = "the file has no list 'annotations'"
+    elif not crowds:
+        said = "the list 'annotations' is empty"
+    remedy = "annotate objects; nothing can be learned without"
+    return [finding(NO_OBJECTS, len(tables.image_ids), [said], remedy)]
 
 
 def find_record_faults(file: CocoFile) -> list[Finding]:
@@ -93,11 +125,13 @@ def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Find
         num_queries: of the model; an image with more objects cannot be detected whole.
     """
     found = _find_id_faults(tables)
-    if look_like_corners(tables):
-        kind = "boxes look like (x1, y1, x2, y2)"
+    sizes = tables.sizes[tables.image_index]
+    box_format = find_box_format(tables.boxes, sizes)
+    if not box_format.is_coco:
         examples = (_show_box(tables, i) for i in range(len(tables.boxes)))
-        found.append(finding(kind, len(tables.boxes), examples))
-    faults = find_box_faults(tables.boxes, tables.sizes[tables.image_index])
+        remedy = "multiply them by the image's size; nothing tells whether they start at a corner or at the centre"
+        found.append(finding(wrong_format(box_format), len(tables.boxes), examples, remedy))
+    faults = find_box_faults(tables.boxes, sizes)
     for kind, mask in (
         ("box not finite", faults.not_finite),
         ("box without area", faults.without_area),

@@ -8,7 +8,8 @@ from collections import Counter
 
 import numpy as np
 
-from smca.data.coco_faults import clip_boxes, find_box_faults, look_like_corners
+from smca.data.box_format import find_box_format
+from smca.data.coco_faults import clip_boxes, find_box_faults
 from smca.data.coco_json import load_coco_json
 from smca.data.coco_records import parse_coco
 from smca.data.coco_tables import CocoTables
@@ -16,6 +17,7 @@ from smca.data.prepared_dataset import same_aspect
 from smca.whole_file import replacing
 
 from .check import CheckReport
+from .convert import convert_records
 from .findings import is_id, repeated_ids
 from .image_check import ImageState
 
@@ -32,19 +34,29 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
         What was changed, one phrase each; empty if nothing was.
 
     Raises:
-        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image.
+        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image, or
+            would have lost every annotation.
     """
     check_target(report, target, overwrite=overwrite)
     content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
     content.setdefault("annotations", [])
+    annotations = len(content["annotations"])
     changes: Counter[str] = Counter()
+    convert_records(content, changes)
     _drop_bad_records(content, changes)
+    _rewrite_boxes(content, changes)
     if report.states:
         _mend_images(content, _states_by_name(report), changes)
     _mend_boxes(content, changes)
     _mend_ids(content, changes)
     if not content["images"]:
         raise ValueError(f"{report.json_file}: no image would be left, so {target} was not written")
+    if annotations and not content["annotations"]:
+        told = ", ".join(f"{count} {what}" for what, count in changes.items())
+        raise ValueError(
+            f"{report.json_file}: none of its {annotations} annotations would be left, so {target} was not written "
+            f"({told}); correct what is said above by hand"
+        )
     _write_json(content, target)
     return [f"{count} {what}" for what, count in changes.items()]
 
@@ -137,23 +149,42 @@ def _scale(annotation: dict, x: float, y: float, changes: Counter) -> None:
     annotation["bbox"] = [left * x, top * y, width * x, height * y]
     if isinstance(annotation.get("area"), int | float):
         annotation["area"] *= x * y
+    _leave_out_shapes(annotation, changes)
+
+
+def _leave_out_shapes(annotation: dict, changes: Counter) -> None:
     for key in ("segmentation", "keypoints"):
         if annotation.pop(key, None):
             changes[f"{key} left out where boxes were scaled"] += 1
 
 
+def _rewrite_boxes(content: dict, changes: Counter) -> None:
+    """As (x, y, width, height) in pixels, if all of them are likely to be something else."""
+    if not content["images"]:
+        return
+    tables, annotations = parse_coco(content).tables, content["annotations"]
+    sizes = tables.sizes[tables.image_index]
+    box_format = find_box_format(tables.boxes, sizes)
+    if box_format.is_coco:
+        return
+    if box_format.layout is None:
+        raise ValueError(
+            "its boxes are normalised to 0..1, but nothing tells whether they start at a corner or at the centre, so "
+            "they cannot be rewritten"
+        )
+    boxes = box_format.to_coco(tables.boxes, sizes)
+    changes[f"boxes rewritten from {box_format.describe()}"] += len(boxes)
+    for position, box in zip(tables.positions, boxes.tolist(), strict=True):
+        annotation = annotations[position]
+        annotation["bbox"], annotation["area"] = box, box[2] * box[3]
+        if box_format.normalised:
+            _leave_out_shapes(annotation, changes)
+
+
 def _mend_boxes(content: dict, changes: Counter) -> None:
     if not content["images"]:
         return
-    tables = parse_coco(content).tables
-    annotations = content["annotations"]
-    if look_like_corners(tables):
-        changes["boxes rewritten from corners"] += len(annotations)
-        for annotation in annotations:
-            left, top, right, bottom = annotation["bbox"]
-            annotation["bbox"] = [left, top, right - left, bottom - top]
-            annotation["area"] = (right - left) * (bottom - top)
-        tables = parse_coco(content).tables
+    tables, annotations = parse_coco(content).tables, content["annotations"]
     sizes = tables.sizes[tables.image_index]
     faults = find_box_faults(tables.boxes, sizes)
     for mask, what in (

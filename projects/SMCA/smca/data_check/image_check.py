@@ -1,17 +1,18 @@
-"""Reads every image file of a data set, in several processes."""
+"""Reads every image file of a data set as training will, in several processes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 from tqdm import tqdm
 
-from smca.data.image_files import UNREADABLE, is_file, size_of
+from smca.data.image_file import MAX_DATA_SET_PIXELS, is_turned, read_image
+from smca.data.image_files import is_file
 
 from .findings import Finding, finding
 
@@ -21,14 +22,18 @@ _CHUNK = 32
 class ImageState(NamedTuple):
     """
     Attributes:
-        size: (width, height) in pixels as Detectron2 reads it, EXIF rotation applied; None if it cannot.
+        size: (width, height) in pixels as training reads it, EXIF rotation applied; None if it cannot.
         error: "missing", or why the file cannot be read; empty if it can.
         turned: whether the EXIF rotation swaps width and height.
+        contrast: largest minus smallest value of the channel that has most, of 255.
+        digest: the same for files of the same pixels.
     """
 
     size: tuple[int, int] | None
     error: str = ""
     turned: bool = False
+    contrast: int = 255
+    digest: str = ""
 
 
 def read_images(paths: Sequence[str], *, workers: int, progress: bool) -> list[ImageState]:
@@ -50,13 +55,18 @@ def read_image_state(path: str) -> ImageState:
     if not is_file(path):
         return ImageState(None, "missing")
     try:
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            size = size_of(image)
-            turned = size != image.size
-            image.convert("RGB")
-    except UNREADABLE as error:
-        return ImageState(None, " ".join(str(error).split()) or type(error).__name__)
-    return ImageState(size, turned=turned)
+        local = PathManager.get_local_path(path)
+        pixels = read_image(local, max_pixels=MAX_DATA_SET_PIXELS)
+        turned = is_turned(local)
+    except (ValueError, OSError) as error:
+        return ImageState(None, " ".join(str(error).removeprefix(f"{path}: ").split()))
+    height, width, channels = pixels.shape
+    return ImageState(
+        (width, height),
+        turned=turned,
+        contrast=int(np.ptp(pixels.reshape(-1, channels), axis=0).max()),
+        digest=hashlib.blake2b(pixels, digest_size=8).hexdigest(),
+    )
 
 
 def find_image_faults(

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
+from detectron2.utils.file_io import PathManager
 
 from smca.data.coco_faults import find_box_faults
 from smca.data.coco_tables import CocoTables
-from smca.data.image_files import UNREADABLE, is_file
+from smca.data.image_file import MAX_DATA_SET_PIXELS, read_image
+from smca.data.image_files import is_file
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -140,8 +141,9 @@ def _draw_sample(axis, report: CheckReport, image: int) -> None:
     axis.set_axis_off()
     axis.set_title(_shorten(tables.file_names[image], 40), fontsize=8, loc="left")
     try:
-        pixels = read_image(path, format="RGB")
-    except UNREADABLE:
+        local = PathManager.get_local_path(path)
+        pixels = read_image(local, format="RGB", max_pixels=MAX_DATA_SET_PIXELS)
+    except (ValueError, OSError):
         axis.text(0.5, 0.5, "cannot be read", ha="center", color=_RED)
         return
     axis.imshow(pixels)

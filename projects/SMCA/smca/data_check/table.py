@@ -6,6 +6,7 @@ import numpy as np
 from tabulate import tabulate
 
 from .check import CheckReport
+from .findings import Finding
 from .statistics import Statistics
 
 _PERCENTILES = (5, 50, 95)
@@ -28,8 +29,9 @@ def format_report(report: CheckReport, *, examples: int = 3) -> str:
         _format_classes(statistics),
         "",
     ]
+    hints = [text for hint in report.hints for text in _format_hint(hint, examples)]
     if not report.findings:
-        return "\n".join([*parts, "No faults found."])
+        return "\n".join([*parts, "No faults found.", *hints])
     rows = [
         [f.kind, f.count, f"--fix {f.remedy}" if f.fixable else f.remedy] for f in report.findings
     ]
@@ -39,7 +41,13 @@ def format_report(report: CheckReport, *, examples: int = 3) -> str:
             parts.append(f"{found.kind}: {text}")
         if found.count > examples:
             parts.append(f"{found.kind}: and {found.count - examples} more")
-    return "\n".join(parts)
+    return "\n".join([*parts, *hints])
+
+
+def _format_hint(hint: Finding, examples: int) -> list[str]:
+    more = f", and {hint.count - examples} more" if hint.count > examples else ""
+    shown = "; ".join(hint.examples[:examples])
+    return [f"Hint: {hint.kind} ({hint.count}): {shown}{more}. {hint.remedy}"]
 
 
 def report_as_json(report: CheckReport) -> dict:
@@ -64,15 +72,11 @@ def report_as_json(report: CheckReport) -> dict:
             name: dict(zip(map(str, _PERCENTILES), _percentiles(values), strict=True))
             for name, values in _distributions(s).items()
         },
-        "faults": [
-            {
-                "kind": f.kind,
-                "count": f.count,
-                "fixable": f.fixable,
-                "remedy": f.remedy,
-                "examples": f.examples,
-            }
-            for f in report.findings
+        "num_queries": report.num_queries,
+        "faults": [found._asdict() for found in report.findings],
+        "hints": [
+            {"kind": h.kind, "count": h.count, "advice": h.remedy, "examples": h.examples}
+            for h in report.hints
         ],
     }
 
@@ -82,7 +86,8 @@ def _headline(report: CheckReport) -> str:
     read = f"{len(report.states)} image files read" if report.states else "image files not read"
     return (
         f"{report.name}: {s.images} images ({s.empty_images} without objects), {s.objects} objects of "
-        f"{len(s.class_names)} classes, {s.crowds} crowds; {read}"
+        f"{len(s.class_names)} classes, {s.crowds} crowds; {read}; objects per image compared with "
+        f"{report.num_queries} queries"
     )
 
 

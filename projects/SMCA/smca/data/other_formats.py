@@ -1,0 +1,71 @@
+"""Names what a file is that was given instead of a COCO json, and what to do with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_CONVERT = "convert the data set to COCO's format first"
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip (unpack it with gunzip)",
+    b"PK\x03\x04": "zip (unpack it)",
+    b"BZh": "bzip2 (unpack it with bunzip2)",
+    b"\xfd7zXZ": "xz (unpack it with unxz)",
+    b"\x28\xb5\x2f\xfd": "zstd (unpack it with unzstd)",
+}
+_NUMBER = r"-?\d+(\.\d+)?([eE][+-]?\d+)?"
+# A class, then a box or a polygon.
+_YOLO_LINE = re.compile(rf"\d+(\s+{_NUMBER}){{4,}}\s*")
+_YOLO_CONFIG = re.compile(r"^\s*(names|nc|train|val)\s*:", re.MULTILINE)
+
+
+def format_of_file(raw: bytes) -> str | None:
+    """Of what is no json in UTF-8, by its first bytes: "compressed with gzip (...)"; None if it is nothing known."""
+    for magic, name in _COMPRESSED.items():
+        if raw.startswith(magic):
+            return f"compressed with {name}"
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or _has_zeros_between(raw):
+        return "text in UTF-16: save it as UTF-8"
+    text = raw.decode("utf-8-sig", errors="replace").strip()
+    lines = text.splitlines()
+    if text.startswith("<"):
+        name = "an annotation of Pascal VOC" if "<annotation" in text else "XML"
+        return f"{name}: {_CONVERT}"
+    if not lines or text[0] in "{[":
+        return None
+    if all(map(_YOLO_LINE.fullmatch, lines[:5])):
+        return f"labels of YOLO (class, then a box in shares of the image): {_CONVERT}"
+    if len(set(_YOLO_CONFIG.findall(text))) >= 2:
+        return f"the yaml of a YOLO data set: {_CONVERT}"
+    if any(_is_table(lines[:5], separator) for separator in ",;\t"):
+        return f"a table (CSV): {_CONVERT}"
+    return None
+
+
+def format_of_json(content: Any) -> str | None:
+    """Of a json that may be another tool's; None if it is nothing known."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        keys = content[0].keys()
+        if {"image_id", "category_id"} <= keys:
+            return "a list of detections or annotations alone: the file needs 'images' and 'categories', too"
+        if {"image", "annotations"} <= keys:
+            return f"CreateML's format: {_CONVERT}"
+    if isinstance(content, dict) and "images" not in content:
+        if "shapes" in content and "imagePath" in content:
+            return f"LabelMe's format, one file an image: {_CONVERT}"
+        if "_via_img_metadata" in content:
+            return f"a project of VGG Image Annotator: {_CONVERT}"
+        if content.get("type") == "FeatureCollection":
+            return f"GeoJSON: {_CONVERT}"
+    return None
+
+
+def _has_zeros_between(raw: bytes) -> bool:
+    """As UTF-16 without a byte order mark has them in English text."""
+    head = raw[:200]
+    return len(head) >= 4 and (not any(head[::2]) or not any(head[1::2])) and any(head)
+
+
+def _is_table(lines: list[str], separator: str) -> bool:
+    counts = {line.count(separator) for line in lines}
+    return len(counts) == 1 and counts.pop() >= 2
