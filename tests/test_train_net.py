@@ -178,6 +178,16 @@ def test_the_rate_follows_the_schedule(finished):
     assert [rate / rates[2] for rate in rates] == pytest.approx(expected)
 
 
+def test_the_drop_moves_with_the_length(train_net, run, tmp_path):
+    """A fifth of the training has the smaller rate, whether epochs or iterations say how long it is."""
+    for name, length in (("a", "train.max_iter=5"), ("b", "train.epochs=1")):
+        # The recipe's own, in place of what SMALL sets.
+        run(tmp_path / name, "lr_multiplier.drop_epochs=null", "train.max_iter=null", length)
+        rates = [line["lr"] for line in metrics(tmp_path / name).values()]
+        assert len(rates) == 5
+        assert [rate / rates[2] for rate in rates[2:]] == pytest.approx([1, 1, 0.1])
+
+
 def test_tensorboard_has_the_evaluation(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

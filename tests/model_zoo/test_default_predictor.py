@@ -6,7 +6,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
 
-from smca import model_zoo
+from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
+from smca import Predictor, model_zoo
 from smca.data.digits_spec import CLASSES
 
 NAME = "digits/smca_single_scale"
@@ -130,3 +131,21 @@ def test_the_image_is_left_as_it_is(cfg, image):
     before = image.copy()
     predict(cfg, image)
     assert np.array_equal(image, before)
+
+
+def test_the_readmes_call_for_classes_of_ones_own(image, tmp_path):
+    """Of a training on own data: the config lacks the number of classes, the checkpoint has it and their names."""
+    path = str(tiny_checkpoint(tmp_path / "model_final.pth"))
+    cfg = model_zoo.get_cfg("custom_coco", weights=path)
+    cfg.MODEL.DEVICE = "cpu"
+    predictor = DefaultPredictor(cfg)
+    assert predictor.metadata.thing_classes == list(CLASS_NAMES)
+    theirs = predictor(image)["instances"]
+    assert_same(theirs, Predictor.from_checkpoint(path, device="cpu", threshold=0.0)(image), 1e-4)
+
+
+def test_weights_of_another_model_are_no_log_line(cfg):
+    other = model_zoo.get_cfg("digits/smca")
+    other.MODEL.WEIGHTS, other.MODEL.DEVICE = cfg.MODEL.WEIGHTS, "cpu"
+    with pytest.raises(ValueError, match=r"model of digits/smca: \d+ tensors missing in it"):
+        DefaultPredictor(other)
