@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from helpers.custom_data import pets
-from smca.data.coco_json import file_key, read_coco_json, read_valid_coco_json
+from smca.data.coco_json import (
+    file_key,
+    load_coco_json,
+    read_coco_json,
+    read_valid_coco_json,
+)
+from smca.data.coco_tables import match_classes
 
 
 @pytest.fixture
@@ -145,3 +151,48 @@ def test_numbers_beyond_floats_are_not_finite(write):
     boxes = read_valid_coco_json(write(content)).boxes
     assert boxes[0].tolist() == [1, 2, np.inf, 4]
     assert boxes[1].tolist() == [20, 5, 20, 20]
+
+
+NAMES = ["cat", "Dog", "dog", "emu"]
+
+
+def test_classes_of_another_file_are_matched_as_a_checkpoints_rows(write):
+    """Upper and lower case and blanks are alike, unless a name is there letter by letter."""
+    assert match_classes([" EMU ", "dog", "DOG", "Cats"], NAMES) == {" EMU ": 3, "dog": 2, "DOG": 1}
+    tables = read_valid_coco_json(write(pets()))
+    matched = tables.with_classes(
+        ["Emu", "CAT", "yak", "dog "], label="val.json", other="train.json"
+    )
+    assert matched.class_names == ["Emu", "CAT", "yak", "dog "]
+    assert matched.class_ids == [40, 3, None, 11]
+    assert matched.class_index.tolist() == [3, 1, 0, 1]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_two_classes_that_are_one_in_the_other_file(write, used):
+    content = pets()
+    content["categories"].append({"id": 99, "name": "CAT"})
+    if used:
+        content["annotations"][0]["category_id"] = 99
+    tables = read_valid_coco_json(write(content))
+    if used:
+        with pytest.raises(
+            ValueError, match="of the categories 'cat' and 'CAT', which are both 'Cat'"
+        ):
+            tables.with_classes(["Cat", "dog", "emu"], label="val.json", other="train.json")
+    else:
+        matched = tables.with_classes(["Cat", "dog", "emu"], label="val.json", other="train.json")
+        assert matched.class_ids == [3, 11, 40]
+
+
+def test_a_segmentation_is_kept_where_there_is_no_box(write):
+    content = pets()
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[1, 2, 3, 2, 3, 9]]
+    del content["annotations"][1]["bbox"]
+    kept = load_coco_json(write(content), label="data.json")["annotations"]
+    assert ["segmentation" in annotation for annotation in kept] == [False, True, False, False]
+    with pytest.raises(
+        ValueError, match=r"annotation 1 \(id 2\) has no bbox, but a segmentation .*--fix"
+    ):
+        read_valid_coco_json(write(content))

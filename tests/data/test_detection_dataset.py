@@ -1,5 +1,6 @@
 import copy
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from smca.data import check_classes, load_detection_dataset
+from smca.data import check_classes, load_detection_dataset, warn_crowded
+from smca.data.detection_dataset import check_same_class_names
 
 CONTENT = {
     "images": [
@@ -68,6 +70,25 @@ def test_images_without_objects_are_kept_unless_filtered(register):
     ]
 
 
+def test_images_with_crowds_only_are_filtered_as_empty(register):
+    """The mapper leaves crowds out, so there would be nothing to learn from."""
+    content = copy.deepcopy(CONTENT)
+    crowd = {**content["annotations"][0], "id": 2, "image_id": 9, "iscrowd": 1}
+    content["annotations"].append(crowd)
+    register(content)
+    both = load_detection_dataset("smca_test_pets")
+    assert [(d["image_id"], len(d["annotations"])) for d in both] == [(7, 1), (9, 1)]
+    filtered = load_detection_dataset("smca_test_pets", filter_empty=True)
+    assert [d["image_id"] for d in filtered] == [7]
+
+
+def test_filtering_everything_is_refused(register):
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][0]["iscrowd"] = 1
+    register(content)
+    assert "has an object, and filter_empty is on" in error_of(filter_empty=True)
+
+
 def test_several_data_sets_one_after_the_other(register):
     register()
     register(name="smca_test_more")
@@ -94,7 +115,7 @@ def test_annotation_file_missing(register):
 def test_no_json(register, text):
     json_file = register(text="" if text == "\udcff" else text)
     if text == "\udcff":
-        json_file.write_bytes(b"\xff\xfe\x00\x81")
+        json_file.write_bytes(b"\x80\x81")
     message = error_of()
     assert (
         f"{json_file} (data set 'smca_test_pets') is no COCO json, not even a json file" in message
@@ -178,3 +199,51 @@ def test_class_beyond_the_model(category_id):
     message = str(error.value)
     for part in ("pets", "bad.png", f"class {category_id},", "num_classes=10", "0 to 9"):
         assert part in message
+
+
+def crowded(*counts):
+    objects = ({"category_id": 0, "iscrowd": 0}, {"category_id": 0, "iscrowd": 1})
+    return [
+        {"file_name": f"{n}.png", "annotations": [objects[0]] * n + [objects[1]] * 5}
+        for n in counts
+    ]
+
+
+def test_more_objects_than_queries_are_told_once(caplog):
+    dataset = crowded(2, 7, 11)
+    with caplog.at_level(logging.WARNING, logger="smca"):
+        for num_queries in (11, 10, 6, 6):
+            warn_crowded(dataset, num_queries, "smca_test_crowd")
+    found = [record.getMessage() for record in caplog.records]
+    assert len(found) == 2
+    assert found[1].startswith(
+        "smca_test_crowd: 2 of 3 images have more objects than the model's 6 "
+    )
+    assert "the most has 11.png, 11: set model.decoder.num_queries above that" in found[1]
+    assert "1 of 3 images" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "same"),
+    [
+        (["Cat ", "DOG"], True),
+        (["cat", "dog"], True),
+        (["dog", "cat"], False),
+        (["cat", "dog", "emu"], False),
+        (["cat"], False),
+        (["cat", "cow"], False),
+    ],
+)
+def test_classes_of_two_registered_data_sets(register, names, same):
+    register()
+    content = copy.deepcopy(CONTENT)
+    content["categories"] = [{"id": 3 + 8 * i, "name": name} for i, name in enumerate(names)]
+    content["annotations"][0]["category_id"] = 3
+    register(content, name="smca_test_more")
+    for name in ("smca_test_pets", "smca_test_more"):
+        load_detection_dataset(name)
+    if same:
+        check_same_class_names("smca_test_pets", "smca_test_more")
+    else:
+        with pytest.raises(ValueError, match="have different classes"):
+            check_same_class_names("smca_test_pets", "smca_test_more")

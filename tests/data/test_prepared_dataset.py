@@ -1,9 +1,13 @@
 """Which boxes and images are trained on, evaluated on and counted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from helpers.custom_data import pets
+from helpers.odd_boxes import many_objects, written_as
+from smca.data.box_format import BoxFormat, Layout
 from smca.data.coco_faults import clip_boxes, find_box_faults
 from smca.data.coco_records import parse_coco
 from smca.data.prepared_dataset import prepare, same_aspect
@@ -74,6 +78,18 @@ def test_a_resized_image_has_its_boxes_scaled():
     assert dataset.summary().endswith("scaled: boxes of 1 image of another size than stated")
 
 
+def test_width_and_height_have_factors_of_their_own():
+    """641x481 made 320x240: rounding makes them differ."""
+    content = pets()
+    content["images"][0].update(width=641, height=481)
+    content["annotations"][0].update(bbox=[64.1, 48.1, 320.5, 240.5], area=641 * 481)
+    dataset = prepared(content, [(320, 240), (33, 48), (36, 36)])
+    box = dataset.records()[0]["annotations"][0]["bbox"]
+    assert box == pytest.approx([32, 24, 160, 120], abs=1e-9)
+    assert dataset.ground_truth[0].tolist() == box
+    assert dataset.areas[0] == pytest.approx(320 * 240)
+
+
 def test_an_image_of_another_shape_is_left_out_and_none_left_is_an_error():
     dataset = prepared(pets(), [(32, 40), (33, 48), (36, 36)])
     assert [r["image_id"] for r in dataset.records()] == [9, 12]
@@ -106,3 +122,25 @@ def test_corners_and_no_objects_are_warned_about():
     content["annotations"] = [{**base, "id": i, "bbox": [20, 5, 40, 25]} for i in range(5)]
     assert "look like (x1, y1, x2, y2)" in prepared(content).warnings()[0]
     assert prepared(pets()).warnings() == []
+
+
+def test_boxes_of_another_format():
+    """Centres are warned about, shares of the image are refused: nothing could be learned from them."""
+    centres = BoxFormat(Layout.CENTRES)
+    assert prepared(many_objects()).warnings() == []
+    (warning,) = prepared(written_as(many_objects(), centres)).warnings()
+    assert "look like (centre x, centre y, width, height), but COCO's are" in warning
+    for layout in Layout:
+        with pytest.raises(ValueError, match=r"normalised to 0\.\.1, but COCO's are .* in pixels"):
+            prepared(written_as(many_objects(), BoxFormat(layout, normalised=True)))
+
+
+def test_formats_of_images_of_unknown_size():
+    """As a user's own code may return them; the files tell the sizes."""
+    content = written_as(many_objects(), BoxFormat(Layout.CENTRES, normalised=True))
+    tables = parse_coco(content).tables
+    actual = tables.sizes
+    unknown = dataclasses.replace(tables, sizes=np.full_like(actual, np.inf))
+    assert prepare("pets", unknown, tables.file_names).warnings() == []
+    with pytest.raises(ValueError, match="normalised"):
+        prepare("pets", unknown, tables.file_names, actual)
