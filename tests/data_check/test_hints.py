@@ -100,6 +100,17 @@ def test_one_empty_image_is_no_hint(hints_of):
     )
 
 
+def test_empty_images_are_not_the_same_picture(hints_of):
+    content = pets()
+    content["images"].append({**content["images"][2], "id": 70, "file_name": "empty_too.png"})
+
+    def spoil(images):
+        for name in ("empty.png", "empty_too.png"):
+            Image.new("RGB", (36, 36), "white").save(images / name)
+
+    assert hints_of(content, spoil) == {}
+
+
 def test_a_size_from_before_the_exif_rotation(hints_of):
     content = pets()
 
