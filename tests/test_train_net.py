@@ -459,6 +459,12 @@ def test_refuses_an_output_directory_that_is_none(run):
         run("x", "train.output_dir=null")
 
 
+def test_settings_are_checked_before_processes_are_started(train_net):
+    arguments = ["--config-file", CONFIG, "train.device=3"]
+    with pytest.raises(ValueError, match=r"train\.device=3 must be a word"):
+        train_net.load_experiment(train_net.build_parser().parse_args(arguments))
+
+
 @pytest.mark.parametrize("step", ["lock_run", "set_earlier_run_aside"])
 def test_an_error_of_the_file_system_names_its_field(run, train_net, tmp_path, monkeypatch, step):
     def fail(folder):
@@ -575,15 +581,19 @@ def test_a_resume_keeps_the_record_of_the_start(run, finished, tmp_path):
     assert "train.seed was 42 at the start and is 7 now: the new value counts from here on" in log
 
 
-def test_a_run_that_left_no_checkpoint_is_no_start(run, finished, tmp_path):
+@pytest.mark.parametrize("left", ["metrics.json", "config.yaml"])
+def test_a_run_that_left_no_checkpoint_is_no_start(run, finished, tmp_path, left):
     """What it was started with is not what the next one is resumed with."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     for path in folder.glob("model_*.pth"):
         path.unlink()
+    if left == "config.yaml":
+        # Of a start that was killed before its first line.
+        (folder / "metrics.json").unlink()
     run(folder, "train.seed=7", "train.max_iter=3", flags=["--resume"])
     assert LazyConfig.load(str(folder / "config.yaml")).train.seed == 7
-    assert (folder / "earlier_run_1" / "config.yaml").is_file()
+    assert (folder / "earlier_run_1" / "config.yaml").is_file() == (left == "metrics.json")
     assert list(metrics(folder)) == [0, 1, 2]
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from smca import model_zoo
 from smca.checkpoint import ModelInfo
 from smca.data import CLASSES, DigitsSpec, register_digits
-from smca.engine import check_inputs, inputs
+from smca.engine import apply_overrides, check_inputs, inputs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -213,3 +213,21 @@ def test_an_output_directory_of_others(cfg, tmp_path, nothing_built):
     (tmp_path / "theirs").mkdir(mode=0o500)
     cfg.train.output_dir = str(tmp_path / "theirs" / "run")
     refuse(cfg, r"train\.output_dir=.*theirs cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("+model.surprise=1", "model of this config cannot be built: .*surprise"),
+        ("+optimizer.surprise=1", "optimizer of this config cannot be built: .*surprise"),
+        ("+optimizer.params.surprise=1", "optimizer of this config cannot be built: .*surprise"),
+        ("+lr_multiplier.surprise=1", "lr_multiplier of this config cannot be built: .*surprise"),
+        (
+            "+dataloader.test.dataset.surprise=1",
+            r"dataloader\.test\.dataset of this config cannot be",
+        ),
+        ("model.encoder.num_heads=7", "7"),
+    ],
+)
+def test_arguments_that_a_part_does_not_take(cfg, override, words):
+    refuse(apply_overrides(cfg, [override]), words)

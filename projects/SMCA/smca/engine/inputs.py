@@ -1,6 +1,8 @@
 """What a run will read, looked at before anything is written."""
 
+import copy
 import os
+from typing import Any
 
 from detectron2.config import instantiate
 from omegaconf import DictConfig
@@ -18,6 +20,7 @@ from smca.data.loader import check_batch_size
 from smca.device import find_device
 
 from .run_directory import check_output_dir, has_checkpoint
+from .schedule import fill_schedule
 from .setting_checks import check_settings
 
 
@@ -38,7 +41,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
     check_output_dir(cfg.train.output_dir)
     for split in ("train", "test") if training else ("test",):
         node = cfg.dataloader[split].dataset
-        dataset = instantiate(node)
+        dataset = _build(node, f"dataloader.{split}.dataset")
         num_classes = num_classes_of(cfg.model)
         if num_classes is not None:
             check_classes(dataset, num_classes, str(node.names))
@@ -54,8 +57,26 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
         raise ValueError(f"train.init_checkpoint: {problem}")
     if resume and has_checkpoint(cfg.train.output_dir):
         return
-    # On a model that is thrown away: weights that don't fit show before anything is written.
-    initialize(cfg, instantiate(cfg.model), training=training, report=False)
+    # On a model that is thrown away: what doesn't fit shows before anything is written.
+    model = _build(cfg.model, "model")
+    initialize(cfg, model, training=training, report=False)
+    if training:
+        trial = copy.deepcopy(cfg)
+        trial.optimizer.params.model = model
+        _build(trial.optimizer, "optimizer")
+        fill_schedule(
+            trial.lr_multiplier, iterations_per_epoch=1.0, max_iter=1, training_epochs=None
+        )
+        _build(trial.lr_multiplier, "lr_multiplier")
+
+
+def _build(node: DictConfig, name: str) -> Any:
+    try:
+        return instantiate(node)
+    except (TypeError, AttributeError, AssertionError, RuntimeError) as error:
+        # Of an argument that the part does not take, or cannot work with.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{name} of this config cannot be built: {reason}") from error
 
 
 def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bool = True) -> None:

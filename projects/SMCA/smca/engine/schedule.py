@@ -1,8 +1,10 @@
 """How long a training is, and what becomes of its learning rate on the way."""
 
+import inspect
 import math
 from collections.abc import Sequence
 
+from detectron2.utils.registry import locate
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
 
@@ -48,6 +50,15 @@ def learning_rate_factor(cfg: DictConfig) -> float:
     if rule not in rules:
         raise ValueError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
     return rules[rule]
+
+
+def fill_schedule(node: DictConfig, **known: float | None) -> None:
+    """Give a schedule's config what only the engine knows; Detectron2's own schedules take none of it."""
+    target = node._target_
+    parameters = inspect.signature(locate(target) if isinstance(target, str) else target).parameters
+    for name, value in known.items():
+        if name in parameters:
+            node[name] = value
 
 
 class EpochSchedule(ParamScheduler):

@@ -3,14 +3,12 @@
 import copy
 import inspect
 import logging
-from collections.abc import Callable
 
 from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -29,7 +27,12 @@ from .precision import MixedPrecision
 from .record import RecordHook
 from .run_directory import has_checkpoint
 from .run_settings import compare_with_start, record_resumption
-from .schedule import few_steps_warning, iteration_of_epoch, learning_rate_factor
+from .schedule import (
+    few_steps_warning,
+    fill_schedule,
+    iteration_of_epoch,
+    learning_rate_factor,
+)
 from .trainer import Trainer
 
 logger = logging.getLogger("smca.engine")
@@ -94,7 +97,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     loader = instantiate(cfg.dataloader.train)
     per_epoch = loader.iterations_per_epoch
     max_iter = settings.max_iter or iteration_of_epoch(settings.epochs, per_epoch)
-    _fill_schedule(
+    fill_schedule(
         cfg.lr_multiplier,
         iterations_per_epoch=per_epoch,
         max_iter=max_iter,
@@ -175,19 +178,6 @@ def _tolerated_skips(settings: DictConfig) -> int:
     if settings.skip_nonfinite is not None:
         return settings.skip_nonfinite
     return FLOAT16_SKIPS if settings.amp.enabled and settings.amp.dtype == "float16" else 0
-
-
-def _fill_schedule(node: DictConfig, **known: float | None) -> None:
-    """Give a schedule what only the engine knows; Detectron2's own schedules take none of it."""
-    parameters = inspect.signature(_target(node)).parameters
-    for name, value in known.items():
-        if name in parameters:
-            node[name] = value
-
-
-def _target(node: DictConfig) -> Callable:
-    target = node._target_
-    return locate(target) if isinstance(target, str) else target
 
 
 def _build_hooks(
