@@ -38,3 +38,19 @@ def test_a_device_that_does_not_exist():
         ValueError, match="--device 'gpu' is unknown; use auto, cpu, cuda or cuda:N"
     ):
         find_device("gpu", option="--device")
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu:7", "vulkan"])
+def test_a_kind_that_is_not_there(device):
+    with pytest.raises(ValueError, match=f"--device={device}, but PyTorch sees no such device"):
+        find_device(device, option="--device")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_mps_where_there_is_one(monkeypatch, count):
+    monkeypatch.setattr(torch.mps, "device_count", lambda: count)
+    if count:
+        assert find_device("mps") == torch.device("mps")
+        return
+    with pytest.raises(ValueError, match="use device=cpu"):
+        find_device("mps")

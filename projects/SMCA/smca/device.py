@@ -23,4 +23,11 @@ def find_device(device: str | torch.device, *, option: str = "device") -> torch.
     if found.type == "cuda" and (found.index or 0) >= count:
         seen = f"{count or 'no'} CUDA device{'s' if count > 1 else ''}"
         raise ValueError(f"{option}={device}, but PyTorch sees {seen}; use {option}=cpu")
+    # Of some kinds, such as "meta", PyTorch makes tensors but there is no machine.
+    if found.type != "cuda" and (found.index or 0) >= _count(found.type):
+        raise ValueError(f"{option}={device}, but PyTorch sees no such device; use {option}=cpu")
     return found
+
+
+def _count(kind: str) -> int:
+    return getattr(getattr(torch, kind, None), "device_count", int)()
