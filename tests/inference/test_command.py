@@ -1,12 +1,16 @@
 """The command on a tiny model: what it writes, what it says, how it ends."""
 
 import csv
+import functools
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -82,6 +86,8 @@ def test_300_odd_images(weights, tmp_path):
             assert is_named == (odd.shown is None), odd.path
         ids = {e["image_id"] for e in entries if e["file_name"] == str(odd.path)}
         assert ids in (set(), {number})
+    listed = json.loads((out / "all.images.json").read_text())["images"]
+    assert {image["file_name"] for image in listed} == predicted
     pictures = [path for path in out.iterdir() if path.suffix not in (".json", ".csv")]
     assert len(pictures) == len(predicted)
     # What was predicted is what a viewer shows.
@@ -102,13 +108,8 @@ def test_what_is_written(weights, photos, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "3 images, 12 detections" in captured.out
     assert captured.err == ""
-    assert sorted(path.name for path in out.iterdir()) == [
-        "a.csv",
-        "a.json",
-        "x.jpg",
-        "x_2.jpg",
-        "y.png",
-    ]
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert written == ["a.csv", "a.images.json", "a.json", "a/x.jpg", "b/x.jpg", "b/y.png"]
     entries = json.loads((out / "a.json").read_text())
     predictor = Predictor.from_checkpoint(weights, device="cpu", max_detections=4)
     found = predictor(read_image(photos / "b" / "y.png"))
@@ -125,8 +126,9 @@ def test_what_is_written(weights, photos, tmp_path, capsys):
     assert rows[8]["class_name"] == CLASS_NAMES[int(rows[8]["class_id"])]
     assert float(rows[8]["score"]) == pytest.approx(found.scores[0].item(), abs=1e-5)
     assert rows[8]["frame"] == ""
+    assert rows[8]["annotated"] == str(out / "b" / "y.png")
     # Small images are enlarged, and something is drawn.
-    drawn = np.asarray(Image.open(out / "y.png")).astype(int)
+    drawn = np.asarray(Image.open(out / "b" / "y.png")).astype(int)
     assert drawn.shape == (450, 300, 3)
     plain = np.asarray(Image.open(photos / "b" / "y.png").resize((300, 450))).astype(int)
     assert (np.abs(drawn - plain).max(-1) > 60).mean() > 0.01
@@ -184,6 +186,10 @@ def test_the_status_tells(weights, photos, capsys, names, status, sentence):
         (["--config-file", "gone.py"], "config file 'gone.py' does not exist"),
         (["--threshold", "2"], "threshold is 2.0"),
         (["--batch-size", "0"], "batch_size is 0"),
+        (["--max-detections", "-3"], "--max-detections is -3, it must be at least 1"),
+        (["--camera", "-1"], "--camera is -1, it must be from 0 to 99"),
+        (["--camera", str(2**40)], "it must be from 0 to 99"),
+        (["--device", "mps"], "device=mps, but PyTorch sees no such device"),
         (["--max-frames", "0"], "--max-frames is 0"),
         (["--device", "cuda:77"], "device=cuda:77, but PyTorch sees"),
         (["--coco-json", "x.json"], "--coco-json has an effect on --json only"),
@@ -223,6 +229,47 @@ def test_coco_ids(weights, photos, tmp_path, capsys):
     annotations.write_text(json.dumps(content))
     assert run(weights, photos, "--json", target, "--coco-json", annotations) == 2
     assert "such as 'horse' instead of 'dog'" in capsys.readouterr().err
+
+
+def test_annotations_that_are_nested_too_deeply(weights, photos, tmp_path, capsys):
+    annotations = tmp_path / "deep.json"
+    annotations.write_text("[" * 100_000)
+    assert run(weights, photos, "--json", tmp_path / "r.json", "--coco-json", annotations) == 2
+    assert capsys.readouterr().err == (
+        f"smca-predict: {annotations} is no COCO json: its values are nested too deeply\n"
+    )
+
+
+def test_long_names_and_links_in_circles(weights, tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.fromarray(picture()).save(photos / ("a" * 250 + ".jpg"))
+    Image.fromarray(picture()).save(photos / ("b" * 250 + ".ppm"))
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    long = tmp_path / ("c" * 250 + ".csv")
+    assert run(weights, photos, photos / "loop.jpg", "--output", out, "--csv", long) == 1
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1
+    assert f"{photos / 'loop.jpg'}: " in captured.err
+    assert sorted(path.name[0] for path in out.iterdir()) == ["a", "b"]
+    assert long.is_file()
+
+
+def test_weights_by_url(weights, photos, tmp_path, monkeypatch, capsys):
+    """From a server of this machine."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=Path(weights).parent
+    )
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert run(f"{url}/tiny.pth", photos / "a" / "x.jpg") == 0
+        assert "x.jpg: 21 found" in capsys.readouterr().out
+        assert run(f"{url}/gone.pth", photos / "a" / "x.jpg") == 2
+        server.shutdown()
+    assert f"{url}/gone.pth cannot be fetched (" in capsys.readouterr().err
 
 
 def test_after_an_interruption_the_files_are_whole(weights, photos, tmp_path, monkeypatch, capsys):
@@ -274,7 +321,8 @@ def test_file_names_that_are_no_text(weights, photos, tmp_path, capsys):
     lines = tmp_path / "r.csv"
     out = tmp_path / "out"
     assert run(weights, photos / "a", "--csv", lines, "--output", out) == 0
-    assert b"caf\xe9" in lines.read_bytes()
+    # A table is text: the name has the form that messages have. Json has it as it is.
+    assert r"caf\udce9 \n.jpg" in lines.read_text()
     assert [path.name for path in out.iterdir()] == [name]
     (photos / "a" / name).write_bytes(b"")
     assert run(weights, photos / "a") == 2

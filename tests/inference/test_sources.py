@@ -1,7 +1,14 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 
+from smca.inference.image_file import read_image
 from smca.inference.output_names import OutputNames
 from smca.inference.sources import find_sources
+from smca.inference.video import VideoReader
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +71,83 @@ def test_output_names(folder):
         names.take(name).name for name in ("b.jpg", "B.jpg", "a.png", "b.jpg", "b_2.jpg", "b.png")
     ]
     assert taken == ["b.jpg", "B_2.jpg", "a_2.png", "b_3.jpg", "b_2_2.jpg", "b.png"]
+
+
+def test_output_folders_are_those_of_the_inputs(folder):
+    sources = find_sources([".", "sub/*/*.webp", "sub/c.jpg"], recursive=True)
+    names = OutputNames(folder=folder / "found", inputs=sources.files, below=sources.below)
+    taken = [names.take(f"{path.stem}.png", path).relative_to(folder) for path in sources.files]
+    assert [str(path) for path in taken] == [
+        "found/[1].png", "found/a.png", "found/b.png", "found/clip.png", "found/folder.jpg/f.png", "found/out/a.png",
+        "found/sub/c.png", "found/sub/deep/d.png",
+    ]  # fmt: skip
+    of_pattern = find_sources(["sub/*/*.webp"])
+    assert of_pattern.below == {Path("sub/deep/d.webp"): Path("deep")}
+
+
+def test_long_output_names(folder):
+    names = OutputNames(folder=folder / "found", inputs=[])
+    for name in ("a" * 251 + ".jpg", "a" * 251 + ".jpg", "\u00e4" * 126 + ".png"):
+        names.take(name).touch()
+    assert len(list((folder / "found").iterdir())) == 3
+
+
+def test_kinds_that_are_not_read_are_told(folder):
+    for name in ("p/1.heic", "p/2.HEIC", "p/3.svg", "p/4.pdf", "p/5.jpg", "p/6.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    sources = find_sources(["p"])
+    assert sources.files == [Path("p/5.jpg")]
+    assert sources.problems == [
+        "p: files of kinds that cannot be read are passed over (2 .heic, 1 .pdf, 1 .svg); convert them to JPEG or PNG"
+    ]
+
+
+def test_links_that_lead_nowhere_are_left_to_be_named(folder):
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "dead.jpg").symlink_to("gone.jpg")
+    long = "n" * 300 + ".jpg"
+    sources = find_sources(["loop.jpg", "*loop*", "dead.*", long, ""])
+    assert list(map(str, sources.files)) == ["loop.jpg", "dead.jpg", long, "."]
+    assert sources.problems == []
+    for path in sources.files:
+        with pytest.raises(ValueError, match=r"^[^\n]*: (it cannot be read|there is no|it is no)"):
+            read_image(path)
+        with pytest.raises(ValueError, match=r": (it cannot be read|there is no|it is no)"):
+            VideoReader(path)
+
+
+@pytest.fixture
+def closed():
+    """A folder with a file and a folder that may not be read, whoever runs the tests."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "closed").mkdir()
+    (folder / "closed" / "a.jpg").write_text("x")
+    for name in ("closed.jpg", "open.jpg"):
+        (folder / name).write_text("x")
+    (folder / "closed.jpg").chmod(0)
+    (folder / "closed").chmod(0)
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        yield folder
+        os.seteuid(0)
+    else:
+        yield folder
+        (folder / "closed").chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_named(closed):
+    sources = find_sources([closed], recursive=True)
+    sentence = f"{closed / 'closed'}: the folder cannot be read (Permission denied)"
+    assert sources.files == [closed / "closed.jpg", closed / "open.jpg"]
+    assert sources.problems == [sentence]
+    # Closed folders below one that is not asked for are nobody's business.
+    assert find_sources([closed]).problems == []
+    assert find_sources([closed / "closed"]).problems == [sentence]
+    inside = find_sources([closed / "closed" / "a.jpg"])
+    for path in (*inside.files, closed / "closed.jpg"):
+        for read in (read_image, VideoReader):
+            with pytest.raises(ValueError, match=r"it cannot be read \(Permission denied\)"):
+                read(path)

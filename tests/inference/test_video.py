@@ -107,7 +107,12 @@ def test_300_frames(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"{video}: 300 frames in " in printed
     assert " frames per second, " in printed
-    assert sorted(p.name for p in out.iterdir()) == ["a clip.mp4", "r.csv", "r.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a clip.mp4",
+        "r.csv",
+        "r.images.json",
+        "r.json",
+    ]
 
     entries = json.loads((out / "r.json").read_text())
     assert [entry["frame"] for entry in entries] == list(range(300))

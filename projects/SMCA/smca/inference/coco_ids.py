@@ -38,7 +38,10 @@ class CocoIds:
             categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
         except OSError as error:
             raise ValueError(f"{path} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except RecursionError as error:
+            raise ValueError(f"{path} is no COCO json: its values are nested too deeply") from error
+        # An id can be infinite: OverflowError.
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ValueError(
                 f"{path} is no COCO json with 'images' and 'categories' ({type(error).__name__}: {error})"
             ) from error

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from detectron2.structures import Instances
 from PIL import Image, ImageDraw, ImageFont
@@ -92,5 +91,8 @@ def _draw_label(
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Matplotlib's, since it has more letters than PIL's own and comes with Detectron2."""
+    # Heavy, and of no use without pictures.
+    import matplotlib
+
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     return ImageFont.truetype(path, size) if path.is_file() else ImageFont.load_default(size)

@@ -1,5 +1,8 @@
 """Predicting a list of image and video files, writing what is wanted, and going on after a bad file."""
 
+import contextlib
+import io
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +14,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
+from smca.text import printable
 from smca.whole_file import replacing
 
 from .coco_ids import CocoIds
@@ -31,6 +35,7 @@ class PredictionRun:
         num_images: images that were predicted.
         num_frames: frames of videos that were predicted.
         num_detections: of both.
+        num_empty: images and frames without any.
         num_problems: inputs that could not be read, or not to their end.
     """
 
@@ -44,6 +49,7 @@ class PredictionRun:
         max_frames: int | None = None,
         tell: Callable[[str], None] = print,
         complain: Callable[[str], None] = print,
+        whole: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     ):
         """
         Args:
@@ -54,6 +60,7 @@ class PredictionRun:
             max_frames: most frames of a video or camera.
             tell: takes a line of output, such as the frames per second of a video.
             complain: takes a sentence that names a bad file.
+            whole: what an image's results are written within, so that an interruption leaves them in all files or none.
         """
         self._predictor = predictor
         self._results = results
@@ -62,8 +69,10 @@ class PredictionRun:
         self._max_frames = max_frames
         self._tell = tell
         self._complain = complain
+        self._whole = whole
         self._next_id = 0
-        self.num_images = self.num_frames = self.num_detections = self.num_problems = 0
+        self.num_images = self.num_frames = 0
+        self.num_detections = self.num_empty = self.num_problems = 0
 
     def predict_files(self, paths: Sequence[Path]) -> None:
         """Images and videos in the given order; a bad one is named and passed over.
@@ -71,7 +80,7 @@ class PredictionRun:
         Raises:
             OSError: if a result cannot be written.
         """
-        with tqdm(total=len(paths), unit="file", disable=None) as bar:
+        with tqdm(total=len(paths), unit="file", disable=_is_bar_off()) as bar:
             images: list[Path] = []
             for path in paths:
                 if not is_video(path):
@@ -103,7 +112,9 @@ class PredictionRun:
         output = None
         if self._names is not None:
             take = self._names.take
-            output = VideoWriter(lambda suffix: take(f"{file_name}{suffix}"), rate=reader.rate)
+            output = VideoWriter(
+                lambda suffix: take(f"{file_name}{suffix}", source), rate=reader.rate
+            )
         before, start = self.num_frames, time.perf_counter()
         try:
             self._predict_frames(name, reader, output, is_live=isinstance(source, int))
@@ -139,19 +150,29 @@ class PredictionRun:
         total = reader.num_frames
         if self._max_frames is not None:
             total = min(total or self._max_frames, self._max_frames)
-        bar = tqdm(found, total=total, unit="frame", desc=name, leave=False, disable=None)
+        bar = tqdm(
+            found,
+            total=total,
+            unit="frame",
+            desc=printable(name),
+            leave=False,
+            disable=_is_bar_off(),
+        )
         for number, instances in enumerate(bar):
             frame = held.popleft()
-            self.num_frames += 1
-            self._add(Record(name, number, self._take_id(), instances))
-            if output is None:
-                continue
-            annotated = draw_boxes(frame, instances, self._predictor.class_names)
-            # A camera does not wait for the detector: its video keeps to the clock instead.
-            until = round((time.perf_counter() - start) * output.rate) if is_live else number + 1
-            for _ in range(until - written):
-                output.write(annotated)
-                written += 1
+            with self._whole():
+                self.num_frames += 1
+                place = None
+                if output is not None:
+                    annotated = draw_boxes(frame, instances, self._predictor.class_names)
+                    # A camera does not wait for the detector: its video keeps to the clock instead.
+                    seconds = time.perf_counter() - start
+                    until = round(seconds * output.rate) if is_live else number + 1
+                    for _ in range(until - written):
+                        output.write(annotated)
+                        written += 1
+                    place = str(output.path) if output.path is not None else None
+                self._add(Record(name, number, self._take_id(), instances, place))
 
     def _predict_images(self, paths: Iterable[Path], bar: tqdm) -> None:
         held: deque[tuple[Path, int, np.ndarray | None]] = deque()
@@ -172,14 +193,15 @@ class PredictionRun:
 
         for instances in self._predictor.stream(images()):
             path, image_id, image = held.popleft()
-            self.num_images += 1
-            self._add(Record(str(path), None, image_id, instances))
-            if image is not None:
-                self._save(image, instances, path)
+            with self._whole():
+                place = None if image is None else str(self._save(image, instances, path))
+                self.num_images += 1
+                self._add(Record(str(path), None, image_id, instances, place))
             bar.update()
 
     def _add(self, record: Record) -> None:
         self.num_detections += len(record.instances)
+        self.num_empty += not len(record.instances)
         for file in self._results:
             file.add(record)
 
@@ -187,13 +209,25 @@ class PredictionRun:
         self._next_id += 1
         return self._next_id - 1
 
-    def _save(self, image: np.ndarray, instances: Instances, path: Path) -> None:
+    def _save(self, image: np.ndarray, instances: Instances, path: Path) -> Path:
         annotated = draw_boxes(image, instances, self._predictor.class_names, enlarge=True)
         is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
-        target = self._names.take(f"{path.stem}{path.suffix if is_jpeg else '.png'}")
+        wanted = f"{path.stem}{path.suffix if is_jpeg else '.png'}"
+        target = self._names.take(wanted, path)
         options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
+        # PIL writing a file by itself does not say that the disk is full.
+        content = io.BytesIO()
+        Image.fromarray(annotated[:, :, ::-1]).save(content, **options)
         with replacing(target) as partial:
-            Image.fromarray(annotated[:, :, ::-1]).save(partial, **options)
+            partial.write_bytes(content.getbuffer())
+        if target.name != wanted:
+            self._tell(f"{path}: annotated in {target}")
+        return target
+
+
+def _is_bar_off() -> bool | None:
+    """By default only on a terminal; with standard error closed it has no place at all."""
+    return True if sys.stderr is None else None
 
 
 _LARGEST_JPEG = 65500

@@ -116,7 +116,7 @@ class Predictor:
         """A published checkpoint, or any other that describes its model.
 
         Args:
-            source: a file, or "smca://" and a published name.
+            source: a file, a URL, "detectron2://" and a name of Detectron2's, or "smca://" and a published name.
             max_detections: most detections per image, by default the config's.
             options: ``device``, ``precision``, ``threshold``, ``batch_size`` and others of the constructor.
 

@@ -1,18 +1,21 @@
-"""Detections in files: COCO's results json, and CSV. Both are whole whenever they are there."""
+"""Detections in files: COCO's results json, the list of its images, and CSV. All are whole whenever they are there."""
 
+import contextlib
 import csv
 import dataclasses
 import json
-import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from detectron2.structures import Instances
 
 from smca.text import printable
+from smca.whole_file import is_written_in_place, naming, replacing
 
 from .coco_ids import CocoIds
+from .console import STDOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Record:
         frame: number from 0, of a video's.
         image_id: of the json.
         instances: the detections.
+        annotated: the file that shows them, if one was written.
     """
 
     file: str
     frame: int | None
     image_id: int
     instances: Instances
+    annotated: str | None = None
 
     def rows(self) -> list[tuple[list[float], int, float]]:
         """(x1, y1, x2, y2) in pixels, class and score of each detection."""
@@ -39,50 +44,86 @@ class Record:
 
 
 class ResultsFile:
-    """A text file that is written beside its place and put there at the end, also of an interrupted run."""
+    """A text file that is put in its place at the end, also of an interrupted run; a pipe gets each record at once.
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._partial = path.with_name(f"{path.name}.part")
-        # A file name may hold bytes that are no text.
-        self._file = open(  # noqa: SIM115 - closed by __exit__
-            self._partial, "w", encoding="utf-8", errors="surrogateescape", newline=""
-        )
-        self._begin()
+    All methods raise an OSError with the file's name if it cannot be written.
+    """
+
+    def __init__(self, path: Path | None):
+        """
+        Args:
+            path: None is standard output.
+        """
+        self.name = STDOUT if path is None else str(path)
+        self._is_live = path is None or is_written_in_place(path)
+        self._is_torn = False
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(_open(path))
+            with naming(self.name):
+                self._begin()
+            self._stack = stack.pop_all()
 
     def add(self, record: Record) -> None:
-        raise NotImplementedError
+        try:
+            with naming(self.name):
+                self._write(record)
+                if self._is_live:
+                    self._file.flush()
+        except OSError:
+            self._is_torn = True
+            raise
 
     def __enter__(self) -> "ResultsFile":
         return self
 
     def __exit__(self, *error: Any) -> None:
-        with self._file:
+        if self._is_torn:
+            self._stack.__exit__(*error)
+            return
+        # Not told of an error elsewhere: what was written until then is wanted.
+        with self._stack, naming(self.name):
             self._end()
             self._file.flush()
-            os.fsync(self._file.fileno())
-        os.replace(self._partial, self.path)
 
     def _begin(self) -> None:
         """What stands before the first record."""
+
+    def _write(self, record: Record) -> None:
+        raise NotImplementedError
 
     def _end(self) -> None:
         """What stands behind the last record."""
 
 
-class JsonResults(ResultsFile):
+class JsonList(ResultsFile):
+    """A line per entry."""
+
+    _OPENING, _CLOSING = "[", "\n]\n"
+    _separator = ""
+
+    def _begin(self) -> None:
+        self._file.write(self._OPENING)
+
+    def _write_entry(self, entry: dict[str, Any]) -> None:
+        self._file.write(f"{self._separator}\n{json.dumps(entry)}")
+        self._separator = ","
+
+    def _end(self) -> None:
+        self._file.write(self._CLOSING)
+
+
+class JsonResults(JsonList):
     """COCO's results: image_id, category_id, bbox (x, y, width, height) and score of each detection.
 
     Without ids of a data set, images are numbered from 0 and classes are contiguous, and an entry also has its
     "file_name", and of a video its "frame".
     """
 
-    def __init__(self, path: Path, ids: CocoIds | None = None):
+    def __init__(self, path: Path | None, ids: CocoIds | None = None):
         self._ids = ids
-        self._separator = ""
         super().__init__(path)
 
-    def add(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
         for (x1, y1, x2, y2), class_id, score in record.rows():
             entry = {
                 "image_id": record.image_id,
@@ -94,44 +135,96 @@ class JsonResults(ResultsFile):
                 entry["file_name"] = record.file
             if record.frame is not None:
                 entry["frame"] = record.frame
-            self._file.write(f"{self._separator}\n{json.dumps(entry)}")
-            self._separator = ","
+            self._write_entry(entry)
 
-    def _begin(self) -> None:
-        self._file.write("[")
 
-    def _end(self) -> None:
-        self._file.write("\n]\n")
+class ImagesJson(JsonList):
+    """The images of a results json: COCO's results have no entry for an image without detections.
+
+    It is what pycocotools' ``COCO(...).loadRes`` takes the results with.
+    """
+
+    _OPENING = '{"images": ['
+
+    def __init__(self, path: Path, class_names: Sequence[str] = (), ids: CocoIds | None = None):
+        numbers = range(len(class_names)) if ids is None else ids.category_ids
+        categories = [
+            {"id": number, "name": name} for number, name in zip(numbers, class_names, strict=False)
+        ]
+        self._CLOSING = f'\n], "annotations": [], "categories": {json.dumps(categories)}}}\n'
+        super().__init__(path)
+
+    @staticmethod
+    def beside(path: Path) -> Path:
+        """Its place: "results.images.json" of "results.json"."""
+        return path.with_name(f"{path.stem}.images.json")
+
+    def _write(self, record: Record) -> None:
+        height, width = record.instances.image_size
+        entry = {
+            "id": record.image_id,
+            "file_name": record.file,
+            "width": width,
+            "height": height,
+            "detections": len(record.instances),
+        }
+        if record.frame is not None:
+            entry["frame"] = record.frame
+        if record.annotated is not None:
+            entry["annotated"] = record.annotated
+        self._write_entry(entry)
 
 
 class CsvResults(ResultsFile):
-    """A line per detection; "frame" is empty for images, coordinates are pixels."""
+    """A line per detection, and per image without any one whose cells for it are empty.
 
-    COLUMNS = ("file", "class_id", "class_name", "score", "x1", "y1", "x2", "y2", "frame")
+    "frame" is empty for images, coordinates are pixels, "annotated" is the file that shows the detection.
+    """
 
-    def __init__(self, path: Path, class_names: Sequence[str] = ()):
+    COLUMNS = (
+        "file", "class_id", "class_name", "score", "x1", "y1", "x2", "y2", "frame", "annotated",
+    )  # fmt: skip
+
+    def __init__(self, path: Path | None, class_names: Sequence[str] = ()):
         self._class_names = class_names
         super().__init__(path)
 
-    def add(self, record: Record) -> None:
+    def _write(self, record: Record) -> None:
+        file, annotated = _as_text(record.file), _as_text(record.annotated or "")
         frame = "" if record.frame is None else record.frame
-        for box, class_id, score in record.rows():
-            name = class_name(class_id, self._class_names)
+        rows = record.rows()
+        for box, class_id, score in rows:
+            name = _as_text(class_name(class_id, self._class_names))
             corners = [f"{value:.4f}" for value in box]
-            row = [_as_text(record.file), class_id, _as_text(name)]
-            self._writer.writerow([*row, f"{score:.6f}", *corners, frame])
+            self._writer.writerow(
+                [file, class_id, name, f"{score:.6f}", *corners, frame, annotated]
+            )
+        if not rows:
+            self._writer.writerow([file, *[""] * 7, frame, annotated])
 
     def _begin(self) -> None:
         self._writer = csv.writer(self._file)
         self._writer.writerow(self.COLUMNS)
 
 
+@contextlib.contextmanager
+def _open(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+        return
+    with replacing(path) as place, open(place, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
 def _as_text(value: str) -> str:
     """A cell that a spreadsheet shows instead of calculating it."""
     value = printable(value)
-    return f"'{value}" if value.startswith(("=", "+", "-", "@")) else value
+    # The wide ones mean the same to a spreadsheet in Japanese.
+    return f"'{value}" if value.lstrip().startswith(tuple("=+-@＝＋－＠")) else value
 
 
 def class_name(class_id: int, names: Sequence[str]) -> str:
     """A class's name on one line; its number if it has none."""
-    return " ".join(names[class_id].split()) if class_id < len(names) else str(class_id)
+    if class_id >= len(names):
+        return str(class_id)
+    return printable(" ".join(names[class_id].split()))

@@ -16,8 +16,10 @@ from smca.checkpoint import (
     model_info_from_lazy,
     read_model_file,
 )
+from smca.checkpoint.fetch import fetch_weights
 from smca.config import DETECTION_LIMITS, num_classes_of
 from smca.data.class_names import class_names, fill_num_classes
+from smca.text import printable
 
 # Left in or out of a checkpoint without effect on predictions.
 _COUNTERS = "num_batches_tracked"
@@ -28,7 +30,7 @@ def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
     """A model from a checkpoint that describes it; of a training the moving averages, if it kept them.
 
     Args:
-        source: a file, or "smca://" and a published name.
+        source: a file, a URL, "detectron2://" and a name of Detectron2's, or "smca://" and a published name.
 
     Returns:
         The model on the CPU in evaluation mode, and its description.
@@ -36,7 +38,7 @@ def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         ValueError: if the file cannot be read, does not describe its model, or lacks some of its weights.
     """
-    file = read_model_file(model_zoo.resolve_weights(source))
+    file = read_model_file(fetch_weights(source))
     if file.info is None:
         raise ValueError(
             f"checkpoint {source} does not say which model it is of; give its config, too (--config-file)"
@@ -56,7 +58,7 @@ def load_config(config: str, weights: str) -> tuple[nn.Module, ModelInfo]:
 
     is_file = config.endswith(".py")
     lazy = load_config_file(config) if is_file else model_zoo.get_config(config)
-    file = read_model_file(model_zoo.resolve_weights(weights))
+    file = read_model_file(fetch_weights(weights))
     fill_num_classes(lazy)
     names = file.class_names or _names_of_data(lazy)
     if len(names) != num_classes_of(lazy.model):
@@ -126,8 +128,10 @@ def _check_all(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise ValueError(f"its tensors are not those of this model: {', '.join(found)}")
     bad = first_not_finite(state)
     if bad is not None:
-        raise ValueError(f"its tensor {bad} holds NaN or infinity, so it would predict nothing")
+        raise ValueError(
+            f"its tensor {printable(bad)} holds NaN or infinity, so it would predict nothing"
+        )
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return printable(", ".join(names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")

@@ -1,5 +1,6 @@
 """Frames of video files and cameras, and video files of annotated frames, by OpenCV."""
 
+import errno
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -8,11 +9,17 @@ from types import ModuleType
 
 import numpy as np
 
+from smca.whole_file import shortened
+
 USUAL_RATE = 25.0
 """Frames per second of a source that does not say."""
 
+_LAST_CAMERA = 99
+"""OpenCV takes higher numbers for a camera and the driver to read it with; negative ones make it crash."""
+
 _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 _WHOLE = 0.95
+_LOG_LEVEL = "OPENCV_LOG_LEVEL"
 
 
 class VideoReader:
@@ -33,9 +40,11 @@ class VideoReader:
             ValueError: if it cannot be opened, or OpenCV is not installed.
         """
         cv2 = import_cv2(source)
-        if not isinstance(source, int):
+        if isinstance(source, int):
+            check_camera(source)
+        else:
             source = os.path.abspath(source)
-            _check_file(source)
+            _check_file(Path(source))
         self._cv2 = cv2
         self._name = f"camera {source}" if isinstance(source, int) else source
         self._capture = cv2.VideoCapture(source)
@@ -113,17 +122,28 @@ class VideoWriter:
         self._writer.write(frame)
 
     def close(self) -> None:
-        """Without a frame there will be no file."""
-        if self._writer is not None:
-            self._writer.release()
+        """Without a frame there will be no file.
+
+        Raises:
+            OSError: if the video is not whole, which OpenCV does not tell; nothing of it is left.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            if not _is_readable(self._partial):
+                raise OSError(errno.ENOSPC, "the disk is full", str(self.path))
             os.replace(self._partial, self.path)
-            self._writer = None
+        finally:
+            self._partial.unlink(missing_ok=True)
 
     def _open(self, size: tuple[int, int]) -> None:
         cv2 = import_cv2("output")
         for codec, suffix in _CODECS:
             path = self._place(suffix)
-            partial = path.with_name(f".{path.stem}.part{suffix}")
+            stem = shortened(path.stem, room=len(f"..part{suffix}"))
+            partial = path.with_name(f".{stem}.part{suffix}")
             writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*codec), self.rate, size)
             if writer.isOpened():
                 self.path, self._partial, self._writer = path, partial, writer
@@ -139,7 +159,6 @@ def import_cv2(source: object) -> ModuleType:
         ValueError: if it is not installed.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     # A file that calls itself a video may be a playlist, which must not make us fetch something.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
     try:
@@ -148,11 +167,42 @@ def import_cv2(source: object) -> ModuleType:
         raise ValueError(
             f"{source}: video needs OpenCV; install it with pip install opencv-python-headless"
         ) from error
+    if _LOG_LEVEL not in os.environ:
+        # It reads the variable when it is loaded, which Detectron2 has done by now.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 
-def _check_file(path: str) -> None:
-    if not os.path.isfile(path):
-        raise ValueError(f"{path}: there is no such file")
-    if os.path.getsize(path) == 0:
-        raise ValueError(f"{path}: it is empty (zero bytes)")
+def check_camera(number: int) -> None:
+    """
+    Raises:
+        ValueError: if no camera can have the number.
+    """
+    if not 0 <= number <= _LAST_CAMERA:
+        raise ValueError(f"--camera is {number}, it must be from 0 to {_LAST_CAMERA}")
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether the file has its index, which is written last."""
+    capture = import_cv2(path).VideoCapture(str(path))
+    try:
+        return capture.isOpened()
+    finally:
+        capture.release()
+
+
+def _check_file(path: Path) -> None:
+    """OpenCV says no more than that it cannot open it."""
+    try:
+        size = path.stat().st_size
+        # A pipe or device might never end.
+        if not path.is_file():
+            raise ValueError(f"{path}: it is no regular file")
+        if size == 0:
+            raise ValueError(f"{path}: it is empty (zero bytes)")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise ValueError(f"{path}: it cannot be read ({error.strerror})") from error
