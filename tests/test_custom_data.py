@@ -206,7 +206,7 @@ def test_normalised_boxes_are_refused(refused, data, tmp_path):
     message = refused(*data_overrides(train, data))
     assert "custom_train: its boxes look like" in message
     assert "normalised to 0..1, but COCO's are (x, y, width, height) in pixels" in message
-    assert "--fix" in message
+    assert "multiply them by the image's size" in message
 
 
 def as_dicts(data) -> list[dict]:

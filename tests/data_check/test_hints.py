@@ -54,7 +54,7 @@ def test_a_box_drawn_twice(hints_of):
     # Of another class, and of a crowd: both are no mistake.
     content["annotations"].append({**content["annotations"][0], "id": 91, "category_id": 40})
     content["annotations"].append({**content["annotations"][3], "id": 92})
-    assert hints_of(content) == {"box drawn twice": (1, ["annotation 0 (id 1) in a.png"])}
+    assert hints_of(content) == {"box drawn twice": (1, ["annotation 4 (id 90) in a.png"])}
 
 
 def test_a_class_without_objects(hints_of):

@@ -9,7 +9,8 @@ where they are there, ``id``, ``iscrowd``, ``ignore``, ``area``; of categories `
 Problems are: records that are no objects; missing fields and fields of a wrong type; images of no size; ids that are
 neither whole numbers nor strings; two images or categories of one id; an annotation of an unknown category. No
 problem are: ids with gaps; annotations of images that the file does not have, which are left out and counted unless
-all are; annotation ids, which nothing needs; the numbers in a box, see ``coco_faults``.
+all are; annotation ids, which nothing needs; the numbers in a box, see ``coco_faults`` and ``box_format``. Problems
+of which it is clear what is meant, such as a number written as text, have kinds of their own: see ``coco_repairs``.
 """
 
 from __future__ import annotations

@@ -181,10 +181,10 @@ def prepare(
 
 
 def _wrong_format(box_format: BoxFormat) -> str:
-    return (
-        f"its boxes look like {box_format.describe()}, but COCO's are (x, y, width, height) in pixels; "
-        "check with smca-check-dataset, whose --fix can also rewrite them"
-    )
+    advice = "check with smca-check-dataset, whose --fix can also rewrite them"
+    if box_format.layout is None:
+        advice = "multiply them by the image's size, and check with smca-check-dataset"
+    return f"its boxes look like {box_format.describe()}, but COCO's are (x, y, width, height) in pixels; {advice}"
 
 
 def same_aspect(stated: np.ndarray, actual: np.ndarray) -> np.ndarray:

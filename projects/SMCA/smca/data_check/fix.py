@@ -44,7 +44,7 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     changes: Counter[str] = Counter()
     convert_records(content, changes)
     _drop_bad_records(content, changes)
-    _rewrite_boxes(content, changes)
+    _rewrite_boxes(content, changes, label=report.json_file)
     if report.states:
         _mend_images(content, _states_by_name(report), changes)
     _mend_boxes(content, changes)
@@ -158,7 +158,7 @@ def _leave_out_shapes(annotation: dict, changes: Counter) -> None:
             changes[f"{key} left out where boxes were scaled"] += 1
 
 
-def _rewrite_boxes(content: dict, changes: Counter) -> None:
+def _rewrite_boxes(content: dict, changes: Counter, *, label: str) -> None:
     """As (x, y, width, height) in pixels, if all of them are likely to be something else."""
     if not content["images"]:
         return
@@ -169,8 +169,8 @@ def _rewrite_boxes(content: dict, changes: Counter) -> None:
         return
     if box_format.layout is None:
         raise ValueError(
-            "its boxes are normalised to 0..1, but nothing tells whether they start at a corner or at the centre, so "
-            "they cannot be rewritten"
+            f"{label}: its boxes are normalised to 0..1, but nothing tells whether they start at a corner or at the "
+            "centre, so they cannot be rewritten; multiply them by the image's size"
         )
     boxes = box_format.to_coco(tables.boxes, sizes)
     changes[f"boxes rewritten from {box_format.describe()}"] += len(boxes)

@@ -49,15 +49,16 @@ def _doubled_files(names: Sequence[str]) -> Finding | None:
 
 def _doubled_boxes(tables: CocoTables) -> Finding | None:
     keys = np.column_stack([tables.image_index, tables.class_index, tables.boxes])
-    finite = np.isfinite(keys).all(axis=1) & ~tables.is_crowd
-    rows = np.flatnonzero(finite)
-    _, first, counts = np.unique(keys[rows], axis=0, return_index=True, return_counts=True)
-    doubled = rows[np.sort(first[counts > 1])]
+    rows = np.flatnonzero(np.isfinite(keys).all(axis=1) & ~tables.is_crowd)
+    # The same objects stand one after the other, in the order of the file.
+    order = rows[np.lexsort(keys[rows].T)]
+    again = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    doubled = np.sort(order[1:][again])
     if not doubled.size:
         return None
     texts = (f"{tables.describe(i)} in {tables.file_names[tables.image_index[i]]}" for i in doubled)
     advice = "The same box of the same class in the same image asks the model for two detections."
-    return finding("box drawn twice", int((counts[counts > 1] - 1).sum()), texts, advice)
+    return finding("box drawn twice", int(doubled.size), texts, advice)
 
 
 def _unused_classes(tables: CocoTables) -> Finding | None:
