@@ -196,8 +196,10 @@ def test_a_segmentation_has_a_box(tmp_path):
         [], [[]], [[1, 2]], [[1, 2, 3, 4, 5]], [["a"] * 6], {}, {"size": [0, 5], "counts": "04"}, 3,
         {"size": [2, 2], "counts": [9, 9]}, {"size": [2, 2], "counts": [-1, 5]}, {"size": [4, 4], "counts": 7},
         {"size": [4, 4], "counts": [16]}, [[float("nan")] * 6], {"size": [4, 4], "counts": ""}, None,
+        {"size": [4, 4], "counts": "0" * 64 + "o"}, {"size": [4, 4], "counts": "ooooooooooo0"}, [[10**400] * 6],
+        {"size": [4, 4], "counts": "\ud800"}, {"size": [2**17, 2**17], "counts": [1, 2**33]},
     ],
-    ids=str,
+    ids=ascii,
 )  # fmt: skip
 def test_a_segmentation_without_a_box(segmentation):
     with pytest.raises(ValueError):  # noqa: PT011

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
+from .coco_fields import finite_float
+
 NUMBER_AS_TEXT = "number written as text"
 ID_OF_ANOTHER_TYPE = "id of another type"
 NUMBER_AS_NAME = "category name that is a number"
@@ -28,6 +30,9 @@ REPAIRS = (
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST_NUMBER = 30
+# Five bits a character, 'P' to 'o' where more follow. pycocotools reads on past the end of a text that stops at one.
+_RUNS = re.compile(r"([P-o]{0,6}[0-O])+", re.ASCII)
+_MOST_PIXELS = 2**32
 
 
 def number_from_text(value: Any) -> int | float:
@@ -55,7 +60,7 @@ def id_of_type(value: Any, wanted: type) -> int | str:
     if wanted is str:
         return value if isinstance(value, str) else name_from_number(value)
     number = number_from_text(value)
-    if not float(number).is_integer():
+    if isinstance(number, float) and not number.is_integer():
         raise ValueError(value)
     return int(number)
 
@@ -80,7 +85,7 @@ def box_from_segmentation(segmentation: Any) -> list[float]:
         numbers = box_from_text(polygon)
         if len(numbers) < 6 or len(numbers) % 2:
             raise ValueError(polygon)
-        points += zip(numbers[::2], numbers[1::2], strict=True)
+        points += zip(*[iter(map(finite_float, numbers))] * 2, strict=True)
     corners = np.array(points, dtype=np.float64)
     if not np.isfinite(corners).all():
         raise ValueError(segmentation)
@@ -90,20 +95,21 @@ def box_from_segmentation(segmentation: Any) -> list[float]:
 
 def _box_of_runs(segmentation: dict) -> list[float]:
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    # pycocotools divides by the height without looking.
+    # pycocotools divides by the height without looking, and counts in 32 bits.
     if not (
         isinstance(size, list)
         and len(size) == 2
-        and all(type(side) is int and 0 < side < 2**31 for side in size)
+        and all(type(side) is int and side > 0 for side in size)
+        and size[0] * size[1] < _MOST_PIXELS
     ):
         raise ValueError(segmentation)
     if isinstance(counts, list):
         if not all(type(c) is int and c >= 0 for c in counts) or sum(counts) > size[0] * size[1]:
             raise ValueError(segmentation)
         counts = mask.frPyObjects({"size": size, "counts": counts}, *size)["counts"]
-    elif not isinstance(counts, str):
+    elif not isinstance(counts, str) or not _RUNS.fullmatch(counts):
         raise ValueError(segmentation)
-    box = mask.toBbox({"size": size, "counts": counts}).tolist()
-    if not (box[2] > 0 and box[3] > 0):
+    x, y, width, height = mask.toBbox({"size": size, "counts": counts}).tolist()
+    if not (0 < width <= size[1] - x and 0 < height <= size[0] - y):
         raise ValueError(segmentation)
-    return box
+    return [x, y, width, height]
