@@ -137,8 +137,11 @@ def derive(
 
 
 def configure(folder: Path, config: str, names: tuple[str, str], overrides: list[str]):
+    cfg = model_zoo.get_config(config)
+    # Registered data sets, where the recipe for data of one's own names files.
+    cfg.dataloader = model_zoo.get_config(SCRATCH).dataloader
     cfg = apply_overrides(
-        model_zoo.get_config(config),
+        cfg,
         [
             f"dataloader.train.dataset.names={names[0]}",
             f"dataloader.test.dataset.names={names[1]}",

@@ -608,7 +608,7 @@ def test_a_resume_with_renamed_classes_is_refused(run, tmp_path):
     content["categories"][1]["name"] = "tiger"
     data[0].write_text(json.dumps(content))
     with pytest.raises(
-        SystemExit, match=r"knows the classes cat, dog, emu, the training data has tiger, dog, emu"
+        SystemExit, match=r"knows the classes cat, dog, emu, the data has tiger, dog, emu"
     ):
         run(tmp_path / "run", *overrides, "train.max_iter=2", config=custom, flags=["--resume"])
     assert {k: v for k, v in files(tmp_path / "run").items() if k != "log.txt"} == before

@@ -440,5 +440,10 @@ def test_a_resume_with_other_classes_of_the_same_number_is_refused(tmp_path):
     training.checkpointer._info = dataclasses.replace(
         training.checkpointer._info, class_names=("b", "a")
     )
-    with pytest.raises(ValueError, match=r"knows the classes a, b, the training data has b, a;"):
+    said = r"knows the classes a, b, the data has b, a;"
+    with pytest.raises(ValueError, match=said):
         training.resume(4)
+    # An evaluation would compare the one with the other, too.
+    with pytest.raises(ValueError, match=said):
+        load_newest_weights(training.model, tmp_path, class_names=["b", "a"])
+    load_newest_weights(training.model, tmp_path, class_names=["a", "b"])

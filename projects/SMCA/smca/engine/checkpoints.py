@@ -20,6 +20,7 @@ from smca.whole_file import replacing
 
 from .ema import WeightAverage
 from .newest_checkpoint import (
+    check_classes,
     fingerprint,
     first_line,
     load_checkpoint,
@@ -76,8 +77,8 @@ class RunCheckpointer:
             )
         self.model = model
         self._root = Path(directory)
-        self._trainer = trainer
-        self._average = average
+        self.trainer = trainer
+        self.average = average
         self._info = info
         self._max_to_keep = max_to_keep
 
@@ -88,7 +89,7 @@ class RunCheckpointer:
             CheckpointWriteError: if the disk is full or cannot be written.
         """
         name = FINAL if final else f"model_{iteration:07d}.pth"
-        self._write(name, self._weights(iteration) | {"trainer": self._trainer.state_dict()})
+        self._write(name, self._weights(iteration) | {"trainer": self.trainer.state_dict()})
         manifest = read_manifest(self._root)
         manifest[name] = fingerprint(self._root / name) | {"iteration": iteration}
         self._write_text(MANIFEST, json.dumps(manifest, indent=1))
@@ -98,7 +99,7 @@ class RunCheckpointer:
 
     def average_statistics(self) -> None:
         """Running statistics become the same in all processes, which all have to call this."""
-        for model in (self.model, *([] if self._average is None else [self._average.model])):
+        for model in (self.model, *([] if self.average is None else [self.average.model])):
             average_statistics(model)
 
     def save_best(self, iteration: int, metrics: Mapping[str, float]) -> None:
@@ -116,40 +117,28 @@ class RunCheckpointer:
         """
         path = run_on_main(self._newest_whole)
         content = load_checkpoint(path)
-        self._check_classes(path, content)
+        check_classes(path, content, () if self._info is None else self._info.class_names)
         try:
             self.model.load_state_dict(content["model"])
-            self._trainer.load_state_dict(content["trainer"])
+            self.trainer.load_state_dict(content["trainer"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"--resume: {path} does not fit this config ({one_line(error)}); resume with the config it was made "
                 f"with, {self._root / 'config.yaml'}, or start a new run from it with train.init_checkpoint={path}"
             ) from error
-        if self._average is not None:
+        if self.average is not None:
             if "ema" not in content:
                 raise ValueError(
                     f"--resume: {path} was written without EMA weights, but train.ema.enabled is set; resume without"
                 )
-            self._average.load_state_dict(content["ema"])
+            self.average.load_state_dict(content["ema"])
         logger.info("Resuming after iteration %d from %s.", content["iteration"], path)
         return content["iteration"] + 1
 
-    def _check_classes(self, path: Path, content: dict) -> None:
-        """The same number of other classes would fit, and be trained on as if they were the old ones."""
-        if self._info is None or INFO_KEY not in content:
-            return
-        names = ModelInfo.from_json(content[INFO_KEY]).class_names
-        if names and self._info.class_names and names != self._info.class_names:
-            raise ValueError(
-                f"--resume: {path} knows the classes {', '.join(names[:10])}, the training data has "
-                f"{', '.join(self._info.class_names[:10])}; resume with the data it was made with, or start a new run "
-                f"from it with train.init_checkpoint={path}, which carries classes over by name"
-            )
-
     def _weights(self, iteration: int, metrics: Mapping[str, float] | None = None) -> dict:
         content: dict[str, Any] = {"model": self.model.state_dict(), "iteration": iteration}
-        if self._average is not None:
-            content["ema"] = self._average.state_dict()
+        if self.average is not None:
+            content["ema"] = self.average.state_dict()
         if self._info is not None:
             info = dataclasses.replace(self._info, metrics=dict(metrics or {}))
             content[INFO_KEY] = info.to_json()

@@ -4,13 +4,14 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from smca.checkpoint.file_content import zip_damage
+from smca.checkpoint.model_info import INFO_KEY, ModelInfo
 from smca.main_process import run_on_main
 
 from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
@@ -42,20 +43,47 @@ def newest_checkpoint(directory: str | Path) -> Path:
     )
 
 
-def load_newest_weights(model: nn.Module, directory: str | Path) -> None:
+def load_newest_weights(
+    model: nn.Module, directory: str | Path, *, class_names: Sequence[str] = ()
+) -> None:
     """The raw weights of the newest whole checkpoint, in every process.
 
+    Args:
+        model: of the run's config.
+        directory: of the run.
+        class_names: of the data, if they are known.
+
     Raises:
-        ValueError: if there is none, or it belongs to another model.
+        ValueError: if there is none, or it belongs to another model or knows other classes.
     """
     path = run_on_main(lambda: newest_checkpoint(directory))
+    content = load_checkpoint(path)
+    check_classes(path, content, class_names)
     try:
-        model.load_state_dict(load_checkpoint(path)["model"])
+        model.load_state_dict(content["model"])
     except RuntimeError as error:
         raise ValueError(
             f"--resume: {path} does not fit this config ({one_line(error)}); take the config it was made with, "
             f"{path.parent / 'config.yaml'}"
         ) from error
+
+
+def check_classes(path: Path, content: Mapping, class_names: Sequence[str]) -> None:
+    """
+    Args:
+        path, content: of a checkpoint.
+        class_names: of the data; empty if they are not known.
+
+    Raises:
+        ValueError: for other names. As many would fit, and be taken for the old ones.
+    """
+    known = ModelInfo.from_json(content[INFO_KEY]).class_names if INFO_KEY in content else ()
+    if known and class_names and tuple(class_names) != known:
+        raise ValueError(
+            f"--resume: {path} knows the classes {', '.join(known[:10])}, the data has "
+            f"{', '.join(class_names[:10])}; resume with the data it was made with, or start a new run from it with "
+            f"train.init_checkpoint={path}, which carries classes over by name"
+        )
 
 
 def _load(path: Path) -> dict:

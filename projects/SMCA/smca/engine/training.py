@@ -4,6 +4,7 @@ import copy
 import inspect
 import logging
 
+import torch
 from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from smca.checkpoint import model_info_from_lazy
+from smca.data import TrainLoader
 from smca.device import find_device
 from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
@@ -49,8 +51,11 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
 
 
 def build_model(cfg: DictConfig) -> nn.Module:
-    model = instantiate(cfg.model)
-    return model.to(find_device(cfg.train.device, option="train.device"))
+    model = instantiate(cfg.model).to(find_device(cfg.train.device, option="train.device"))
+    if model.device.type == "cuda":
+        # As the images are laid out; weights in another way would be copied in each forward pass.
+        model = model.to(memory_format=torch.channels_last)
+    return model
 
 
 def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
@@ -61,7 +66,7 @@ def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
     """
     model = build_model(cfg)
     if resume and has_checkpoint(cfg.train.output_dir):
-        load_newest_weights(model, cfg.train.output_dir)
+        load_newest_weights(model, cfg.train.output_dir, class_names=model_class_names(cfg))
     else:
         initialize(cfg, model, training=False)
     return evaluate(cfg, model)
@@ -104,6 +109,26 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         training_epochs=None if settings.max_iter else settings.epochs,
     )
 
+    checkpointer = _build_checkpointer(cfg, model, optimizer, loader)
+    trainer = checkpointer.trainer
+    trainer.register_hooks(_build_hooks(cfg, checkpointer, per_epoch, max_iter))
+    start = _resume(checkpointer, given, changes, max_iter) if resuming else 0
+    logger.info(
+        "Training %d iterations of %d images (%.2f epochs of %d images) on %d x %s.",
+        max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
+        comm.get_world_size(), model.device.type,
+    )  # fmt: skip
+    few = few_steps_warning(max_iter, per_epoch, by_epochs=not settings.max_iter)
+    if few is not None and start == 0:
+        logger.warning(few)
+    return trainer, start, max_iter
+
+
+def _build_checkpointer(
+    cfg: DictConfig, model: nn.Module, optimizer: Optimizer, loader: TrainLoader
+) -> RunCheckpointer:
+    """The trainer, and what saves all of it."""
+    settings = cfg.train
     distributed = _distribute(model, settings.ddp)
     # Behind the wrapper, which gives all processes the same weights.
     average = WeightAverage(model, decay=settings.ema.decay) if settings.ema.enabled else None
@@ -121,7 +146,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         skip_nonfinite=_tolerated_skips(settings),
         seed=settings.seed,
     )
-    checkpointer = RunCheckpointer(
+    return RunCheckpointer(
         directory=settings.output_dir,
         model=model,
         trainer=trainer,
@@ -129,28 +154,23 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         info=model_info_from_lazy(cfg, class_names=model_class_names(cfg)),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
-    trainer.register_hooks(_build_hooks(cfg, model, checkpointer, average, per_epoch, max_iter))
-    start = 0
-    if resuming:
-        start = checkpointer.resume()
-        if start > max_iter:
-            raise ValueError(
-                f"--resume: {settings.output_dir} holds {start} iterations, and this training is to end after "
-                f"{max_iter}; raise train.max_iter or train.epochs, or give another train.output_dir"
-            )
-        for change in changes:
-            logger.warning("--resume: %s.", change)
-        if changes:
-            run_on_main(lambda: record_resumption(given))
-    logger.info(
-        "Training %d iterations of %d images (%.2f epochs of %d images) on %d x %s.",
-        max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
-        comm.get_world_size(), model.device.type,
-    )  # fmt: skip
-    few = few_steps_warning(max_iter, per_epoch, by_epochs=not settings.max_iter)
-    if few is not None and start == 0:
-        logger.warning(few)
-    return trainer, start, max_iter
+
+
+def _resume(
+    checkpointer: RunCheckpointer, given: DictConfig, changes: list[str], max_iter: int
+) -> int:
+    """Go on from the newest checkpoint; returns the first iteration to do, and says what differs from the start."""
+    start = checkpointer.resume()
+    if start > max_iter:
+        raise ValueError(
+            f"--resume: {given.train.output_dir} holds {start} iterations, and this training is to end after "
+            f"{max_iter}; raise train.max_iter or train.epochs, or give another train.output_dir"
+        )
+    for change in changes:
+        logger.warning("--resume: %s.", change)
+    if changes:
+        run_on_main(lambda: record_resumption(given))
+    return start
 
 
 def _build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
@@ -181,18 +201,13 @@ def _tolerated_skips(settings: DictConfig) -> int:
 
 
 def _build_hooks(
-    cfg: DictConfig,
-    model: nn.Module,
-    checkpointer: RunCheckpointer,
-    average: WeightAverage | None,
-    per_epoch: float,
-    max_iter: int,
+    cfg: DictConfig, checkpointer: RunCheckpointer, per_epoch: float, max_iter: int
 ) -> list:
-    settings = cfg.train
+    settings, average = cfg.train, checkpointer.average
 
     def evaluate_weights() -> dict:
         checkpointer.average_statistics()
-        results = evaluate(cfg, model)
+        results = evaluate(cfg, checkpointer.model)
         if average is not None:
             averaged = evaluate(cfg, average.model)
             results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
