@@ -24,7 +24,9 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import EITHER, picture, write_odd_images
 from smca import Predictor
 from smca.inference import command, prediction_run
-from smca.inference.image_file import read_image
+from smca.inference.arguments import build_parser
+from smca.inference.device import PRECISIONS
+from smca.inference.image_file import MAX_PIXELS, read_image
 
 RUN = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "predict.py")]
 MEASURED = """
@@ -229,6 +231,13 @@ def test_coco_ids(weights, photos, tmp_path, capsys):
     annotations.write_text(json.dumps(content))
     assert run(weights, photos, "--json", target, "--coco-json", annotations) == 2
     assert "such as 'horse' instead of 'dog'" in capsys.readouterr().err
+
+
+def test_the_command_line_says_what_the_predictor_takes():
+    """Written twice, since the command line is read without PyTorch."""
+    actions = {action.dest: action for action in build_parser()._actions}
+    assert actions["precision"].choices == tuple(PRECISIONS)
+    assert actions["max_pixels"].default == MAX_PIXELS
 
 
 def test_annotations_that_are_nested_too_deeply(weights, photos, tmp_path, capsys):
