@@ -3,7 +3,8 @@
     python train_net.py --config-file configs/custom_coco.py \\
         data.train_json=train.json data.train_images=train data.val_json=val.json data.val_images=val
 
-Classes come from the training json; those of the other are matched by name.
+Classes come from the training json; those of the other are matched by name. Images that lie beside their json need no
+data.train_images and data.val_images.
 """
 
 from detectron2.config import LazyCall as L

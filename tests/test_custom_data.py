@@ -209,6 +209,21 @@ def test_normalised_boxes_are_refused(refused, data, tmp_path):
     assert "multiply them by the image's size" in message
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_that_is_cut_off_ends_a_training_by_name(run, data, tmp_path, num_workers):
+    """Its header is whole, so it shows when its turn comes."""
+    cut = write_data_set(tmp_path, name="cut")
+    path = cut[1] / "b.jpg"
+    path.write_bytes(path.read_bytes()[:1000])
+    overrides = [*data_overrides(cut, data), "train.max_iter=4"]
+    overrides.append(f"dataloader.train.num_workers={num_workers}")
+    with pytest.raises(SystemExit) as exit_info:
+        run(tmp_path / "out", *overrides)
+    message = str(exit_info.value.code)
+    assert f"{path}: it cannot be read as an image (image file is truncated" in message
+    assert "\n" not in message
+
+
 def as_dicts(data) -> list[dict]:
     """The same data set as a user's own code would return it: corners, no json."""
     json_file, images = data

@@ -6,10 +6,10 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
-from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetMapper
 from detectron2.structures import BoxMode
+from omegaconf import OmegaConf
 from PIL import Image
 
 from helpers.builders import ROOT
@@ -149,14 +149,16 @@ def test_a_file_that_is_cut_off_is_named(cut_off, num_workers):
 
 
 def test_configs_that_name_detectron2s_mapper_work_as_before(tmp_path):
+    """Such as the config.yaml of a run from before."""
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    node = L(DatasetMapper)(is_train=False, augmentations=[], image_format="RGB")
-    LazyConfig.save(
-        LazyConfig.load(str(ROOT / "configs" / "custom_coco.py")), str(tmp_path / "c.yaml")
-    )
-    cfg = LazyConfig.load(str(tmp_path / "c.yaml"))
-    cfg.dataloader.test.mapper = node
-    mapped = instantiate(cfg.dataloader.test.mapper)(record(tmp_path / "a.png"))
+    mapper = LazyConfig.load(
+        str(ROOT / "configs" / "digits" / "custom_coco.py")
+    ).dataloader.test.mapper
+    mapper.update(_target_=DatasetMapper, augmentations=[], image_format="RGB")
+    LazyConfig.save(OmegaConf.create({"mapper": mapper}), str(tmp_path / "config.yaml"))
+    again = LazyConfig.load(str(tmp_path / "config.yaml")).mapper
+    assert again._target_ == "detectron2.data.DatasetMapper"
+    mapped = instantiate(again)(record(tmp_path / "a.png"))
     assert np.array_equal(mapped["image"].permute(1, 2, 0).numpy(), picture())
 
 
