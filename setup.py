@@ -55,7 +55,7 @@ COMMANDS = {
     "smca-check-dataset": "smca.data_check.command:main",
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
-    "smca-predict": "smca.inference.command:main",
+    "smca-predict": "smca_predict:main",
 }
 
 
@@ -98,7 +98,7 @@ setup(
     packages=[*find_packages(SOURCE, include=["smca", "smca.*"]), *CONFIGS],
     package_data={"smca": ["**/*.json", "**/*.png"]},
     include_package_data=False,
-    py_modules=["smca_detectron2_recipe", "smca_install_detectron2"],
+    py_modules=["smca_detectron2_recipe", "smca_install_detectron2", "smca_predict"],
     install_requires=INSTALL_REQUIRES,
     extras_require={"predict": PREDICT_REQUIRES, "demo": DEMO_REQUIRES, "dev": DEV_REQUIRES},
     entry_points={"console_scripts": [f"{name} = {entry}" for name, entry in COMMANDS.items()]},

@@ -101,6 +101,8 @@ def test_wheel_metadata(wheel):
     assert not any("detectron2" in line for line in required)
     assert any(line.startswith("Requires-Dist: setuptools<81") for line in required)
     assert "smca-install-detectron2 = smca_install_detectron2:main" in read["entry_points.txt"]
+    # Which does not import the package before it has to.
+    assert "smca-predict = smca_predict:main" in read["entry_points.txt"]
     assert "Apache License" in read["LICENSE"]
 
 

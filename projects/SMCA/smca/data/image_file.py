@@ -93,7 +93,7 @@ def image_to_bgr(image: Image.Image) -> np.ndarray:
 def _opened(path: str | os.PathLike, max_pixels: int) -> Iterator[Image.Image]:
     """The file open; whatever goes wrong within becomes a sentence that names it."""
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     try:
         with Image.open(path, formats=_known_formats()) as image:
             if image.width * image.height > max_pixels:
@@ -114,7 +114,12 @@ def _opened(path: str | os.PathLike, max_pixels: int) -> Iterator[Image.Image]:
         raise UnreadableImageError(f"{path}: it cannot be read as an image ({reason})") from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Whether there is something to read, before a decoder says no more than that it cannot.
+
+    Raises:
+        UnreadableImageError: one sentence that names the file.
+    """
     try:
         size = path.stat().st_size
         # A pipe or device might never end.

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from smca.data.image_file import check_file
 from smca.whole_file import shortened
 
 USUAL_RATE = 25.0
@@ -44,7 +45,7 @@ class VideoReader:
             check_camera(source)
         else:
             source = os.path.abspath(source)
-            _check_file(Path(source))
+            check_file(Path(source))
         self._cv2 = cv2
         self._name = f"camera {source}" if isinstance(source, int) else source
         self._capture = cv2.VideoCapture(source)
@@ -189,20 +190,3 @@ def _is_readable(path: Path) -> bool:
         return capture.isOpened()
     finally:
         capture.release()
-
-
-def _check_file(path: Path) -> None:
-    """OpenCV says no more than that it cannot open it."""
-    try:
-        size = path.stat().st_size
-        # A pipe or device might never end.
-        if not path.is_file():
-            raise ValueError(f"{path}: it is no regular file")
-        if size == 0:
-            raise ValueError(f"{path}: it is empty (zero bytes)")
-        with path.open("rb"):
-            pass
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise ValueError(f"{path}: it cannot be read ({error.strerror})") from error

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from smca.checkpoint import ModelInfo, model_info_from_lazy
 from smca.checkpoint.file_formats import ENCODERS
+from smca.text import printable
 
 from .index import ZooEntry, check_name
 from .model_zoo import get_config
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         entry = publish(args)
     except (ValueError, OSError) as error:
-        print(f"smca-publish: {error}", file=sys.stderr)
+        print(f"smca-publish: {printable(str(error))}", file=sys.stderr)
         return 1
     print(json.dumps({entry.name: entry.to_json()}, indent=1, ensure_ascii=False))
     return 0
@@ -104,9 +105,9 @@ def publish(args: argparse.Namespace) -> ZooEntry:
     check_name(name)
     entries = [write_shareable(shareable, folder, stem=stem, kind=kind) for kind in args.formats]
     weights = "moving averages" if shareable.moving_averages else "weights"
-    print(f"From {shareable.source} the {weights}:", file=sys.stderr)
+    print(f"From {printable(str(shareable.source))} the {weights}:", file=sys.stderr)
     for entry in entries:
-        print(f"  {entry.url} ({entry.size / 1e6:.1f} MB)", file=sys.stderr)
+        print(f"  {printable(entry.url)} ({entry.size / 1e6:.1f} MB)", file=sys.stderr)
     entry = dataclasses.replace(
         entries[0],
         name=name,

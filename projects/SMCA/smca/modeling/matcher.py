@@ -3,7 +3,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
@@ -69,6 +68,9 @@ class HungarianMatcher:
         Raises:
             FloatingPointError: if a cost is not finite, naming layer and image.
         """
+        # Here, since only training needs it and it takes a third of a second.
+        from scipy.optimize import linear_sum_assignment
+
         num_layers, _, num_queries, _ = logits.shape
         costs = [
             self.cost(logits[:, index], boxes[:, index], target)
