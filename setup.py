@@ -38,6 +38,9 @@ PREDICT_REQUIRES = [
     # For video; images do without.
     "opencv-python-headless>=4.8",
 ]
+TIMM_REQUIRES = [
+    "timm>=1.0",
+]
 DEMO_REQUIRES = [
     *PREDICT_REQUIRES,
     "scikit-learn>=1.3",
@@ -45,6 +48,7 @@ DEMO_REQUIRES = [
 ]
 DEV_REQUIRES = [
     *DEMO_REQUIRES,
+    *TIMM_REQUIRES,
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -100,7 +104,12 @@ setup(
     include_package_data=False,
     py_modules=["smca_detectron2_recipe", "smca_install_detectron2", "smca_predict"],
     install_requires=INSTALL_REQUIRES,
-    extras_require={"predict": PREDICT_REQUIRES, "demo": DEMO_REQUIRES, "dev": DEV_REQUIRES},
+    extras_require={
+        "predict": PREDICT_REQUIRES,
+        "timm": TIMM_REQUIRES,
+        "demo": DEMO_REQUIRES,
+        "dev": DEV_REQUIRES,
+    },
     entry_points={"console_scripts": [f"{name} = {entry}" for name, entry in COMMANDS.items()]},
     cmdclass={"build_py": CleanBuildPy},
 )

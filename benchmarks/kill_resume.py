@@ -30,7 +30,6 @@ from surroundings import surroundings
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = [
     "model.backbone.stem_channels=8",
-    "model.neck.in_channels=[32]",
     "model.neck.embed_dim=32",
     "model.encoder.ffn_dim=64",
     "model.encoder.dropout=0.1",

@@ -3,6 +3,5 @@
 from .detr_r50_500ep import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.dilate_res5 = True
-model.neck.in_strides = [16]
 model.neck.strides = [16]
 train.output_dir = "./output/detr_dc5_r50_500ep"

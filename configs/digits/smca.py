@@ -5,7 +5,6 @@ from ..models.smca import model
 from .smca_single_scale import dataloader, lr_multiplier, optimizer, train
 
 shrink(model)
-model.neck.in_channels = [128, 256]
 model.encoder.blocks = "Intra-Multi-Intra"
 
 train.output_dir = "./output/digits_smca"

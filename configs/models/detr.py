@@ -8,15 +8,17 @@ from smca.modeling import (
     DetectionHeads,
     Encoder,
     FocalClassification,
-    FocalPostprocessor,
     HungarianMatcher,
     Neck,
+    Postprocessor,
     SetCriterion,
     build_resnet,
 )
 
 model = L(SMCA)(
     num_classes=80,
+    # What the outputs mean, their loss and cost: decided here, for all parts.
+    classification=L(FocalClassification)(alpha=0.25, gamma=2.0, prior_probability=0.01),
     backbone=L(build_resnet)(
         depth=50,
         out_features=["res5"],
@@ -27,8 +29,6 @@ model = L(SMCA)(
     ),
     neck=L(Neck)(
         in_features="${..backbone.out_features}",
-        in_channels=[2048],
-        in_strides=[32],
         strides=[32],
         embed_dim=256,
     ),
@@ -59,12 +59,11 @@ model = L(SMCA)(
     heads=L(DetectionHeads)(
         embed_dim="${..neck.embed_dim}",
         num_classes="${..num_classes}",
-        no_object_class=False,
-        prior_probability=0.01,
+        classification="${..classification}",
         size_reference=None,
     ),
     criterion=L(SetCriterion)(
-        classification=L(FocalClassification)(alpha=0.25, gamma=2.0),
+        classification="${..classification}",
         matcher=L(HungarianMatcher)(
             classification="${..classification}",
             class_weight=2.0,
@@ -75,7 +74,7 @@ model = L(SMCA)(
         box_weight=5.0,
         giou_weight=2.0,
     ),
-    postprocessor=L(FocalPostprocessor)(max_detections=100),
+    postprocessor=L(Postprocessor)(classification="${..classification}", max_detections=100),
     # ImageNet's, in RGB order, for images of 0..255.
     pixel_mean=[123.675, 116.28, 103.53],
     pixel_std=[58.395, 57.12, 57.375],

@@ -2,13 +2,11 @@
 
 from detectron2.config import LazyCall as L
 
-from smca.modeling import CrossEntropyClassification, SoftmaxPostprocessor
+from smca.modeling import CrossEntropyClassification
 
 from .detr import model
 
 model.decoder.num_queries = 100
-model.heads.no_object_class = True
-model.criterion.classification = L(CrossEntropyClassification)(no_object_weight=0.1)
+model.classification = L(CrossEntropyClassification)(no_object_weight=0.1)
 model.criterion.matcher.class_weight = 1.0
 model.criterion.class_weight = 1.0
-model.postprocessor = L(SoftmaxPostprocessor)(max_detections=100)

@@ -25,7 +25,5 @@ def shrink(model: DictConfig, *, num_classes: int = 10) -> None:
 def use_stride_16(model: DictConfig) -> None:
     """One level at stride 16: the objects of 128-pixel images are too small for stride 32."""
     model.backbone.out_features = ["res4"]
-    model.neck.in_channels = [128]
-    model.neck.in_strides = [16]
     model.neck.strides = [16]
     model.encoder.blocks = "2Intra"

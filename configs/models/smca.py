@@ -3,8 +3,6 @@
 from .smca_single_scale import model
 
 model.backbone.out_features = ["res4", "res5"]
-model.neck.in_channels = [1024, 2048]
-model.neck.in_strides = [16, 32]
 model.neck.strides = [16, 32, 64]
 model.encoder.blocks = "2Intra-Multi-2Intra"
 model.encoder.ffn_dim = 1024

@@ -32,7 +32,7 @@ def model_shapes(config_name, num_classes, *, depth=50, dc5=False):
     config.backbone.depth = depth
     if dc5:
         config.backbone.dilate_res5 = True
-        config.neck.in_strides = config.neck.strides = [16]
+        config.neck.strides = [16]
     with torch.device("meta"):
         return shapes_of(instantiate(config).state_dict())
 

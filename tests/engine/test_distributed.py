@@ -34,7 +34,6 @@ optimizer, train = _cfg.optimizer, _cfg.train
 
 model.backbone.stem_channels = 8
 model.backbone.norm = "FrozenBN"
-model.neck.in_channels = [32]
 model.neck.embed_dim = 32
 model.encoder.ffn_dim = 64
 model.encoder.blocks = "Intra"

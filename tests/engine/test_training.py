@@ -31,7 +31,6 @@ def cfg(tmp_path):
     """Four iterations of two images with a model of nothing."""
     cfg = model_zoo.get_config("digits/smca_single_scale")
     cfg.model.backbone.stem_channels = 8
-    cfg.model.neck.in_channels = [32]
     cfg.model.neck.embed_dim = 16
     cfg.model.encoder.ffn_dim = 16
     cfg.model.encoder.num_heads = 4

@@ -27,8 +27,6 @@ def small_config(name: str, *, num_classes: int = 3, norm: str = "BN") -> DictCo
     config.backbone.stem_channels = 8
     config.backbone.norm = norm
     config.backbone.freeze_at = 0
-    channels = {"res4": 32, "res5": 64}
-    config.neck.in_channels = [channels[name] for name in config.backbone.out_features]
     config.neck.embed_dim = 16
     config.encoder.num_heads = 4
     config.encoder.ffn_dim = 24

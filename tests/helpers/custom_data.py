@@ -12,7 +12,6 @@ from PIL import Image
 TINY_MODEL = [
     "model.backbone.depth=18",
     "model.backbone.stem_channels=8",
-    "model.neck.in_channels=[32]",
     "model.neck.embed_dim=16",
     "model.encoder.blocks=Intra",
     "model.encoder.num_heads=2",

@@ -2,8 +2,12 @@ import math
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from omegaconf import OmegaConf
 from torch.nn import functional as F
 
+from helpers.builders import small_config
 from helpers.oracles import focal_term
 from smca.modeling import CrossEntropyClassification, FocalClassification
 
@@ -72,3 +76,20 @@ def test_cross_entropy_loss_is_a_weighted_mean_layer_by_layer():
     for layer in range(2):
         expected = F.cross_entropy(logits[layer].flatten(0, 1), classes[layer].flatten(), weight)
         torch.testing.assert_close(loss[layer], expected)
+
+
+@pytest.mark.parametrize("part", ["heads", "criterion", "postprocessor", "criterion.matcher"])
+def test_a_part_that_was_built_with_another_one_is_refused(part):
+    config = small_config("smca_single_scale")
+    OmegaConf.select(config, part).classification = L(CrossEntropyClassification)()
+    with pytest.raises(ValueError, match=rf"model\.{part}\.classification is Cross.*set that one"):
+        instantiate(config)
+
+
+def test_setting_the_one_sets_all():
+    config = small_config("smca_single_scale")
+    config.classification = L(CrossEntropyClassification)(no_object_weight=0.3)
+    model = instantiate(config)
+    assert model.heads.classifier.out_features == 4
+    for part in (model.criterion, model.criterion.matcher, model.postprocessor):
+        assert part.classification == CrossEntropyClassification(no_object_weight=0.3)

@@ -79,11 +79,11 @@ def test_equals_loops(counts):
     criterion = built()
     outputs, targets = drawn_outputs(2, 3), drawn_targets(*counts)
 
-    losses = criterion.losses(outputs, targets)
+    num_boxes = sum(counts)
+    losses = criterion.losses(outputs, criterion.match(outputs, targets), targets, num_boxes)
 
     logits, boxes = (outputs[name].detach() for name in ("pred_logits", "pred_boxes"))
     matches = criterion.matcher(logits, boxes, targets)
-    num_boxes = sum(counts)
     for layer in range(2):
         assigned, l1, giou = {}, 0.0, 0.0
         triples = (x[layer].tolist() for x in (matches.image, matches.query, matches.target))
@@ -141,7 +141,7 @@ def test_batch_without_objects(classification):
 
 def test_names_and_weights_of_every_layer():
     outputs, targets = drawn_outputs(3, 2), drawn_targets(2, 3)
-    plain = built().losses(outputs, targets)
+    plain = built().losses(outputs, built().match(outputs, targets), targets, 5)
 
     weighted = built(class_weight=3.0, box_weight=7.0, giou_weight=11.0)(outputs, targets)
 
@@ -158,7 +158,8 @@ def test_matched_queries_get_the_class_and_others_none():
     outputs = drawn_outputs(1, 1)
     target = Target(torch.tensor([2]), outputs["pred_boxes"][0, 0, 4:5].detach().clone())
 
-    criterion.losses(outputs, [target])["loss_ce"].sum().backward()
+    matches = criterion.match(outputs, [target])
+    criterion.losses(outputs, matches, [target], 1)["loss_ce"].sum().backward()
 
     # Only the matched query's own class is pushed up.
     assert (outputs["pred_logits"].grad[0, 0] < 0).nonzero().tolist() == [[4, 2]]

@@ -85,9 +85,9 @@ def check_against_oracle(modulation, *, num_levels, share_key_value=True):
         hidden = decoded.hidden[:, b].detach().numpy()
         np.testing.assert_allclose(hidden, expected.hidden, rtol=0, atol=1e-9)
         if modulation is None:
-            assert decoded.center_logits is None
+            assert decoded.references is None
             continue
-        center_logits = decoded.center_logits[b].detach().numpy()
+        center_logits = decoded.references[0, b].detach().numpy()
         np.testing.assert_allclose(center_logits, expected.center_logits, rtol=0, atol=1e-9)
         if modulation.get("scale_selection"):
             weights = torch.stack([prior.level_weights[b] for prior in decoded.priors])

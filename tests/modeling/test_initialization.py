@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from smca.modeling import Decoder, DetectionHeads, Encoder, Neck, SpatialModulation
-from smca.modeling.smca_detr import initialize_transformer
+from smca.modeling import (
+    Decoder,
+    DetectionHeads,
+    Encoder,
+    FocalClassification,
+    Neck,
+    SpatialModulation,
+)
 
 EMBED_DIM = 256
 
@@ -26,7 +32,6 @@ def transformer():
         modulation=modulation,
         **shape,
     )
-    initialize_transformer(encoder, decoder)
     return torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
 
 
@@ -104,7 +109,9 @@ def test_level_embedding_is_standard_normal():
 
 
 def test_heads_are_torchs_own_but_for_the_focal_bias():
-    heads = DetectionHeads(embed_dim=EMBED_DIM, num_classes=80)
+    heads = DetectionHeads(
+        embed_dim=EMBED_DIM, num_classes=80, classification=FocalClassification()
+    )
 
     torch.testing.assert_close(heads.classifier.bias.sigmoid(), torch.full((80,), 0.01))
     bound = 1 / math.sqrt(EMBED_DIM)

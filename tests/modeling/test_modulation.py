@@ -15,10 +15,10 @@ def built(**options):
     return draw_parameters(modulation).double()
 
 
-def prior_of(modulation, strides=(32,), *, layer=0, center_logits=None):
+def prior_of(modulation, strides=(32,), *, layer=0, previous=None):
     levels = feature_levels(IMAGES, strides, EMBED_DIM)
     query = torch.randn(2, QUERIES, EMBED_DIM, dtype=torch.float64)
-    return modulation(layer, query, center_logits, levels, sizes_tensor(IMAGES))
+    return modulation(layer, query, previous, levels, sizes_tensor(IMAGES))
 
 
 def test_head_shared_prior_has_one_head_without_offset():
@@ -60,11 +60,12 @@ def test_independent_scales_differ_between_axes():
 
 def test_later_layers_reuse_the_centre():
     modulation = built()
-    given = torch.randn(2, QUERIES, 2, dtype=torch.float64)
+    first = prior_of(modulation)
 
-    prior = prior_of(modulation, layer=1, center_logits=given)
+    prior = prior_of(modulation, layer=1, previous=first)
 
-    assert prior.center_logits is given
+    assert prior.center_logits is first.center_logits
+    assert torch.equal(prior.references, first.center_logits[None])
 
 
 def test_every_level_has_its_own_cells_offsets_and_bandwidth():

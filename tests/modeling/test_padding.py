@@ -42,7 +42,7 @@ def detect(model, features, sizes, mask):
     levels = model.encoder(model.neck(features, mask))
     image_sizes = torch.tensor([(w, h) for h, w in sizes], dtype=torch.float64)
     decoded = model.decoder(levels, image_sizes)
-    return model.heads(decoded.hidden, decoded.center_logits)
+    return model.heads(decoded)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from smca.modeling import FocalPostprocessor, SoftmaxPostprocessor
+from smca.modeling import CrossEntropyClassification, FocalClassification, Postprocessor
+
+FOCAL, SOFTMAX = FocalClassification(), CrossEntropyClassification()
+
+
+def detections(classification, logits, boxes, sizes, max_detections=100):
+    postprocessor = Postprocessor(classification=classification, max_detections=max_detections)
+    return postprocessor({"pred_logits": logits, "pred_boxes": boxes}, sizes)
 
 
 def logit(p):
@@ -20,7 +27,7 @@ def test_focal_takes_the_best_pairs_of_query_and_class():
     scores = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.3, 0.7]])
     logits = scores.logit()[None]
 
-    (result,) = FocalPostprocessor(max_detections=4)(logits, boxes_of(2), [(100, 200)])
+    (result,) = detections(FOCAL, logits, boxes_of(2), [(100, 200)], 4)
 
     torch.testing.assert_close(result.scores, torch.tensor([0.9, 0.8, 0.7, 0.3]))
     assert result.pred_classes.tolist() == [0, 1, 2, 1]
@@ -33,9 +40,7 @@ def test_focal_takes_the_best_pairs_of_query_and_class():
 def test_softmax_leaves_no_object_out_and_answers_once_per_query():
     probabilities = torch.tensor([[[0.1, 0.15, 0.75], [0.5, 0.4, 0.1], [0.2, 0.6, 0.2]]])
 
-    (result,) = SoftmaxPostprocessor(max_detections=100)(
-        probabilities.log(), boxes_of(3), [(100, 200)]
-    )
+    (result,) = detections(SOFTMAX, probabilities.log(), boxes_of(3), [(100, 200)], 100)
 
     torch.testing.assert_close(result.scores, torch.tensor([0.6, 0.5, 0.15]))
     assert result.pred_classes.tolist() == [1, 0, 1]
@@ -47,18 +52,14 @@ def test_softmax_leaves_no_object_out_and_answers_once_per_query():
 def test_softmax_keeps_the_best_queries():
     probabilities = torch.tensor([[[0.1, 0.9], [0.5, 0.5], [0.6, 0.4]]])
 
-    (result,) = SoftmaxPostprocessor(max_detections=2)(
-        probabilities.log(), boxes_of(3), [(100, 200)]
-    )
+    (result,) = detections(SOFTMAX, probabilities.log(), boxes_of(3), [(100, 200)], 2)
 
     torch.testing.assert_close(result.scores, torch.tensor([0.6, 0.5]))
 
 
 def test_fewer_candidates_than_asked_for():
-    (focal,) = FocalPostprocessor(max_detections=100)(torch.randn(1, 4, 3), boxes_of(4), [(64, 64)])
-    (softmax,) = SoftmaxPostprocessor(max_detections=100)(
-        torch.randn(1, 4, 3), boxes_of(4), [(64, 64)]
-    )
+    (focal,) = detections(FOCAL, torch.randn(1, 4, 3), boxes_of(4), [(64, 64)], 100)
+    (softmax,) = detections(SOFTMAX, torch.randn(1, 4, 3), boxes_of(4), [(64, 64)], 100)
 
     assert (len(focal), len(softmax)) == (12, 4)
 
@@ -66,7 +67,7 @@ def test_fewer_candidates_than_asked_for():
 def test_one_class():
     logits = torch.tensor([[[logit(0.2)], [logit(0.6)]]])
 
-    (result,) = FocalPostprocessor(max_detections=100)(logits, boxes_of(2), [(100, 200)])
+    (result,) = detections(FOCAL, logits, boxes_of(2), [(100, 200)], 100)
 
     torch.testing.assert_close(result.scores, torch.tensor([0.6, 0.2]))
     assert result.pred_classes.tolist() == [0, 0]
@@ -78,11 +79,11 @@ def test_images_keep_apart_and_scores_fall():
     logits, boxes = torch.randn(3, 20, 5).double(), torch.rand(3, 20, 4).double()
     sizes = [(64, 96), (128, 32), (50, 50)]
 
-    for postprocess in (FocalPostprocessor(), SoftmaxPostprocessor()):
-        together = postprocess(logits, boxes, sizes)
+    for classification in (FOCAL, SOFTMAX):
+        together = detections(classification, logits, boxes, sizes)
         for b, result in enumerate(together):
             one = slice(b, b + 1)
-            (alone,) = postprocess(logits[one], boxes[one], sizes[one])
+            (alone,) = detections(classification, logits[one], boxes[one], sizes[one])
             torch.testing.assert_close(result.scores, alone.scores)
             assert torch.equal(result.pred_classes, alone.pred_classes)
             torch.testing.assert_close(result.pred_boxes.tensor, alone.pred_boxes.tensor)
@@ -90,8 +91,7 @@ def test_images_keep_apart_and_scores_fall():
             assert result.image_size == sizes[b]
 
 
-@pytest.mark.parametrize("kind", [FocalPostprocessor, SoftmaxPostprocessor])
 @pytest.mark.parametrize("limit", [0, -3, "x", 2.5, True, None])
-def test_a_limit_that_is_none(kind, limit):
+def test_a_limit_that_is_none(limit):
     with pytest.raises(ValueError, match=f"max_detections is {limit!r}, it must be at least 1"):
-        kind(max_detections=limit)
+        Postprocessor(classification=FOCAL, max_detections=limit)

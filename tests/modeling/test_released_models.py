@@ -25,8 +25,8 @@ def test_equal_outputs_with_equal_weights(released, config, num_classes):
     model.load_state_dict(convert_released(weights, num_classes), strict=True)
 
     with torch.no_grad():
-        decoded = model.decode(ImageList.from_tensors(drawn_images(expected["sizes"], seed)))
-        outputs = model.heads(decoded.hidden, decoded.center_logits)
+        images = ImageList.from_tensors(drawn_images(expected["sizes"], seed))
+        outputs, _ = model.run_network(images)
 
     for name in ("pred_logits", "pred_boxes"):
         first_and_last = outputs[name][[0, -1]].numpy()

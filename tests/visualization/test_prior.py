@@ -6,6 +6,7 @@ from torch import nn
 
 from helpers.builders import small_config, small_model, training_input
 from smca.layers import gaussian_log_prior
+from smca.modeling import CrossEntropyClassification
 from smca.visualization import detection_priors, draw_priors, prior_maps
 
 HEIGHT, WIDTH = 97, 131
@@ -58,7 +59,7 @@ def test_priors_are_those_of_the_last_layer(name, levels, image):
     model = small_model(name).eval()
     found = detection_priors(model, image, count=3)
     with torch.no_grad():
-        decoded = model.decode(model.preprocess_images([image]))
+        _, decoded = model.run_network(model.preprocess_images([image]))
         logits = model.raw_outputs([image])["pred_logits"][-1, 0]
     prior = decoded.priors[-1]
     best = logits.sigmoid().max(-1).values.argmax()
@@ -67,7 +68,7 @@ def test_priors_are_those_of_the_last_layer(name, levels, image):
     assert first.strides == tuple(model.neck.strides)
     assert first.maps.shape[:1] + first.maps.shape[2:] == (levels, HEIGHT, WIDTH)
     assert first.score == pytest.approx(logits[best].sigmoid().max().item())
-    expected = decoded.center_logits[0, best].sigmoid() * torch.tensor([WIDTH, HEIGHT])
+    expected = decoded.references[0, 0, best].sigmoid() * torch.tensor([WIDTH, HEIGHT])
     np.testing.assert_allclose(first.center, expected, rtol=1e-5)
     for s, stride in enumerate(first.strides):
         h, w = -(-HEIGHT // stride), -(-WIDTH // stride)
@@ -109,6 +110,7 @@ def test_of_queries_that_agree_only_one_is_drawn(image):
 def test_no_object_is_no_detection(image):
     """With cross entropy a last output beyond the classes competes, but is never the answer."""
     model = small_model("smca_single_scale")
+    model.classification = CrossEntropyClassification()
     classifier = nn.Linear(16, 4)
     nn.init.zeros_(classifier.weight)
     classifier.bias.data = torch.tensor([0.0, 1.0, 0.0, 9.0])

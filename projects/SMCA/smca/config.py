@@ -21,6 +21,7 @@ from .checkpoint.model_info import ModelInfo
 from .checkpoint.predictor_weights import compare_with_model, is_backbone_only
 from .checkpoint.weights_guard import check_weights
 from .model_data import build_model_from_data, build_part, lazy_model_as_data
+from .model_upgrade import up_to_date
 
 LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
 """Model keys that may be edited; so may INPUT.*_TEST, INPUT.FORMAT, DATASETS.TEST, TEST.DETECTIONS_PER_IMAGE."""
@@ -116,7 +117,7 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
             "this CfgNode carries no model: get one from smca.model_zoo.get_cfg(name) instead of filling it by hand"
         )
     try:
-        model = json.loads(node.LAZY_MODEL)
+        model = up_to_date(json.loads(node.LAZY_MODEL))
         # A CfgNode can come from a file, and a file from a stranger.
         check_targets(model)
     except (ValueError, RecursionError) as error:

@@ -156,9 +156,7 @@ def run_network(model: nn.Module, size: tuple[int, int]) -> None:
     """
     if isinstance(model, SMCA):
         images = ImageList(torch.empty(1, 3, *size, device="meta"), [size])
-        decoded = model.decode(images)
-        hidden = decoded.hidden if model.training else decoded.hidden[-1:]
-        model.heads(hidden, decoded.center_logits, decoded.image_sizes)
+        model.run_network(images, last_layer_only=not model.training)
     elif isinstance(model, GeneralizedRCNN):
         _run_rcnn(model, size)
     else:

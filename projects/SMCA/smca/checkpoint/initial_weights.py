@@ -6,6 +6,8 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
+from smca.timm_features import build_features
+
 from .class_columns import PUBLISHED_COLUMNS
 from .class_rows import carry_class_rows, known_classes, resize_rows
 from .coco_categories import COCO_CLASS_NAMES
@@ -15,6 +17,7 @@ from .load_report import BY_NAME, LoadReport
 from .model_file import ModelFile, first_not_finite, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
+TIMM_PREFIX = "timm://"
 
 QUERIES = "decoder.query_embedding.weight"
 
@@ -41,8 +44,8 @@ def load_initial_weights(
         model: the detector.
         source: a checkpoint file (of this project, of Detectron2, or a published DETR or SMCA release), a URL,
             "smca://" and the name of a zoo entry, "detectron2://" and Detectron2's name of one of its files, or
-            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone. No code in a
-            file is run.
+            "torchvision://resnet50" and the like for torchvision's ImageNet weights of the backbone, "timm://NAME" for
+            timm's of a :class:`~smca.modeling.TimmBackbone`. No code in a file is run.
         class_names: of the model's classes, in order, if known.
         report: log which tensors were loaded and which were not.
 
@@ -57,6 +60,8 @@ def load_initial_weights(
         )
     if source.startswith(TORCHVISION_PREFIX):
         weights = _Weights(_torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX)))
+    elif source.startswith(TIMM_PREFIX):
+        weights = _Weights(_timm_backbone(source.removeprefix(TIMM_PREFIX)))
     else:
         weights = _weights_for(model, read_model_file(fetch_weights(source)))
     bad = first_not_finite(weights.tensors)
@@ -182,6 +187,17 @@ def _torchvision_backbone(name: str) -> dict[str, Tensor]:
             f"{torch.hub.get_dir()}/checkpoints, or set train.init_checkpoint to a checkpoint file"
         ) from error
     return convert_resnet(state)
+
+
+def _timm_backbone(name: str) -> dict[str, Tensor]:
+    try:
+        state = build_features(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"{TIMM_PREFIX}{name}: timm cannot get these weights ({next(iter(str(error).splitlines()), '')}); download "
+            "them once where there is a network, or set train.init_checkpoint to a checkpoint file"
+        ) from error
+    return {f"backbone.body.{key}": value for key, value in state.items()}
 
 
 def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

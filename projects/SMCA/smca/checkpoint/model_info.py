@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from smca.model_upgrade import up_to_date
 from smca.text import clip, printable
 
 INFO_KEY = "smca"
@@ -54,6 +55,7 @@ class ModelInfo:
         content = {key: value for key, value in content.items() if key in known}
         if not isinstance(content.get("model"), dict):
             raise ValueError("its description of the model has no 'model'")
+        content["model"] = up_to_date(content["model"])
         for name, kinds in _KINDS.items():
             if name in content and not isinstance(content[name], kinds):
                 said = clip(repr(content[name]), 80)

@@ -9,6 +9,8 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from smca.model_upgrade import up_to_date
+
 _YAML = (".yaml", ".yml")
 REQUIRED = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
@@ -62,4 +64,6 @@ def _load_yaml(file: Path) -> DictConfig:
         raise ValueError(f"config file {file} is no readable yaml: {reason}") from error
     if not isinstance(content, DictConfig):
         raise ValueError(f"config file {file} holds no fields by name, so it is no experiment")
-    return OmegaConf.create(content, flags={"allow_objects": True})
+    plain = OmegaConf.to_container(content)
+    plain["model"] = up_to_date(plain.get("model"))
+    return OmegaConf.create(plain, flags={"allow_objects": True})

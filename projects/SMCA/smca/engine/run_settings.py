@@ -13,6 +13,8 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
+from smca.model_upgrade import up_to_date
+
 from .run_directory import cannot_write
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,9 @@ def compare_with_start(cfg: DictConfig) -> list[str]:
     """
     path = Path(cfg.train.output_dir) / CONFIG
     try:
-        before = _flat(OmegaConf.load(path))
+        before = OmegaConf.to_container(OmegaConf.load(path))
+        before["model"] = up_to_date(before.get("model"))
+        before = _flat(OmegaConf.create(before))
         now = _flat(OmegaConf.create(_as_text(cfg)))
     except FileNotFoundError:
         return [f"{path} is gone, so what the run was started with is not known"]
@@ -144,5 +148,5 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
         else:
             found[prefix] = node
 
-    visit("", OmegaConf.to_container(cfg, resolve=False))
+    visit("", OmegaConf.to_container(cfg, resolve=True))
     return found

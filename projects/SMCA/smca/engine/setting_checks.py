@@ -169,7 +169,6 @@ ANYWHERE = {
         "pixel_std": list_of(number(0, above=True), "three numbers above 0", 3),
         "activation_checkpointing": FLAG,
         "isolate_images": FLAG,
-        "no_object_class": FLAG,
         "per_head": FLAG,
         "scale_selection": FLAG,
         "share_attention": FLAG,

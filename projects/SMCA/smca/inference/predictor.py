@@ -272,10 +272,7 @@ class Predictor:
 
     def _finish(self, found: Instances) -> Instances:
         found = found.to("cpu")
-        result = Instances(
-            found.image_size,
-            pred_boxes=Boxes(found.pred_boxes.tensor.float()),
-            scores=found.scores.float(),
-            pred_classes=found.pred_classes,
-        )
+        found.pred_boxes = Boxes(found.pred_boxes.tensor.float())
+        found.scores = found.scores.float()
+        result = found
         return result[result.scores >= self.threshold] if self.threshold > 0 else result

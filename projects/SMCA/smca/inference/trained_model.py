@@ -103,7 +103,7 @@ def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Modu
             # Sizes are compared before there is memory for them.
             described = build_model_from_info(info)
         if any(name.startswith("transformer.") for name in state):
-            no_object = info.model.get("heads", {}).get("no_object_class")
+            no_object = described.classification.has_no_object_output
             state = convert_released(state, described.num_classes, no_object_class=no_object)
         _check_all(described, state)
         model = build_model_from_info(info)

@@ -9,6 +9,7 @@ Points are always (x, y), sizes of maps always (h, w). In a padding mask True me
 from .attention import CoAttention, MultiheadAttention
 from .feed_forward import FeedForward
 from .gaussian_prior import gaussian_log_prior
+from .initialization import xavier_uniform_matrices_
 from .mlp import MLP
 from .position_encoding import sine_position_encoding
 from .precision import at_least_float32, full_precision
@@ -22,4 +23,5 @@ __all__ = [
     "full_precision",
     "gaussian_log_prior",
     "sine_position_encoding",
+    "xavier_uniform_matrices_",
 ]

@@ -1,57 +1,139 @@
-"""The two ways to classify a query: what matching costs, the loss, and what a score is."""
+"""The ways to classify a query, and all that follows from the choice: outputs, scores, detections, cost and loss."""
 
-from torch import Tensor
+from dataclasses import dataclass
+from math import log
+from typing import Protocol
+
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 
-class FocalClassification:
-    """Independent sigmoids with the focal loss; SMCA and the 300-query DETR baseline."""
+class Classification(Protocol):
+    """What heads, matcher, criterion, postprocessor, drawings and converters ask.
 
-    num_extra_outputs = 0
+    Two that are equal decide alike; a model refuses parts that were built with different ones.
+    """
 
-    def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-8):
-        self.alpha = alpha
-        self.gamma = gamma
-        self.eps = eps
+    has_no_object_output: bool
+    """Whether the last output means "no object"."""
+
+    def num_outputs(self, num_classes: int) -> int:
+        """K outputs for so many classes."""
+
+    def reset_bias(self, bias: Tensor) -> None:
+        """Initialise the bias of the layer that gives the logits, (K,), in place."""
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Logits (..., K) -> probabilities of the classes (..., num_classes)."""
+
+    def select(self, logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The best detections of each image, best first.
+
+        Args:
+            logits: (B, Q, K).
+            limit: most detections of an image, D at most.
+
+        Returns:
+            Scores, classes and queries, (B, D) each.
+        """
 
     def matching_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Positive minus negative focal term: logits (..., K), labels (T,) -> (..., T)."""
+        """Logits (..., K), labels (T,) -> cost of each pair (..., T)."""
+
+    def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
+        """
+        Args:
+            logits: (L, B, Q, K).
+            classes: (L, B, Q) int64, the number of classes where a query has no object.
+            num_boxes: what the loss may be averaged over.
+
+        Returns:
+            (L,), over all queries of a layer.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocalClassification:
+    """Independent sigmoids with the focal loss; SMCA and the 300-query DETR baseline.
+
+    A query may answer with several classes: detections are the best (query, class) pairs, without NMS.
+
+    Attributes:
+        alpha, gamma: of the focal loss.
+        eps: keeps the logarithms of the matching cost finite.
+        prior_probability: every output at the start, which keeps the loss stable.
+    """
+
+    alpha: float = 0.25
+    gamma: float = 2.0
+    eps: float = 1e-8
+    prior_probability: float = 0.01
+
+    has_no_object_output = False
+
+    def num_outputs(self, num_classes: int) -> int:
+        return num_classes
+
+    def reset_bias(self, bias: Tensor) -> None:
+        nn.init.constant_(bias, -log((1 - self.prior_probability) / self.prior_probability))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def select(self, logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        num_classes = logits.shape[-1]
+        scores, pairs = self.scores(logits).flatten(1).topk(min(limit, logits[0].numel()))
+        return scores, pairs % num_classes, pairs.div(num_classes, rounding_mode="floor")
+
+    def matching_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Positive minus negative focal term."""
         p = logits.sigmoid()[..., labels]
         negative = (1 - self.alpha) * p**self.gamma * -(1 - p + self.eps).log()
         positive = self.alpha * (1 - p) ** self.gamma * -(p + self.eps).log()
         return positive - negative
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
-        """Summed over queries, divided by the number of boxes.
-
-        Args:
-            logits: (L, B, Q, K).
-            classes: (L, B, Q) int64, K where a query has no object.
-            num_boxes: divisor.
-
-        Returns:
-            (L,).
-        """
+        """Summed over queries, divided by the number of boxes."""
         one_hot = F.one_hot(classes, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
         loss = sigmoid_focal_loss(logits, one_hot, alpha=self.alpha, gamma=self.gamma)
         return loss.sum((1, 2, 3)) / num_boxes
 
 
+@dataclass(frozen=True, kw_only=True)
 class CrossEntropyClassification:
-    """Softmax over the classes and a last "no object" output; DETR as published."""
+    """Softmax over the classes and a last "no object" output; DETR as published.
 
-    num_extra_outputs = 1
+    Each query answers with its best class, "no object" left out.
 
-    def __init__(self, *, no_object_weight: float = 0.1):
-        self.no_object_weight = no_object_weight
+    Attributes:
+        no_object_weight: of the loss of queries without an object.
+    """
+
+    no_object_weight: float = 0.1
+
+    has_no_object_output = True
+
+    def num_outputs(self, num_classes: int) -> int:
+        return num_classes + 1
+
+    def reset_bias(self, bias: Tensor) -> None:
+        """PyTorch's default stays."""
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)[..., :-1]
+
+    def select(self, logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        scores, classes = self.scores(logits).max(-1)
+        scores, queries = scores.topk(min(limit, scores.shape[1]))
+        return scores, classes.gather(1, queries), queries
 
     def matching_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Minus the class probability: logits (..., K), labels (T,) -> (..., T)."""
+        """Minus the class probability."""
         return -logits.softmax(-1)[..., labels]
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
-        """Weighted mean over queries; arguments as in :meth:`FocalClassification.loss`, no object is K - 1."""
+        """Weighted mean over queries."""
         num_layers, num_outputs = logits.shape[0], logits.shape[-1]
         weight = logits.new_ones(num_outputs)
         weight[-1] = self.no_object_weight
@@ -60,4 +142,21 @@ class CrossEntropyClassification:
         return loss.view(num_layers, -1).sum(1) / total_weight
 
 
-Classification = FocalClassification | CrossEntropyClassification
+def check_same_classification(classification: Classification, **parts: object) -> None:
+    """
+    Raises:
+        ValueError: if a part, by its name in the config, was built with another one; a part without one passes.
+    """
+    for name, part in parts.items():
+        other = getattr(part, "classification", classification)
+        if other != classification:
+            raise ValueError(
+                f"model.{name}.classification is {other}, but model.classification {classification}: set that one, "
+                "to which the parts refer"
+            )
+
+
+def class_scores(classification: Classification, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (..., K) -> every query's best score and its class, (...) each."""
+    best = classification.scores(logits).max(-1)
+    return best.values, best.indices

@@ -1,3 +1,7 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from detectron2.utils import comm
 from torch import Tensor
@@ -5,7 +9,25 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from .classification import Classification
-from .matcher import HungarianMatcher, Matches, Target
+from .matcher import HungarianMatcher, Matches
+from .target import Target
+
+
+@dataclass(frozen=True)
+class MoreOutputs:
+    """Further outputs with losses of their own: of denoising queries, query groups, an encoder's proposals.
+
+    Attributes:
+        outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4), L and Q as they like.
+        matches: known pairs, where they need not be found.
+        targets: B targets; the batch's own where there are none.
+        weight: of all of these losses.
+    """
+
+    outputs: Mapping[str, Tensor]
+    matches: Matches | None = None
+    targets: list[Target] | None = None
+    weight: float = 1.0
 
 
 class SetCriterion:
@@ -19,12 +41,14 @@ class SetCriterion:
         class_weight: float = 2.0,
         box_weight: float = 5.0,
         giou_weight: float = 2.0,
+        more_weights: Mapping[str, float] | None = None,
     ):
         """
         Args:
             matcher: pairs queries with objects, layer by layer.
-            classification: focal or cross-entropy classification, the same as the matcher's.
+            classification: the model's.
             class_weight, box_weight, giou_weight: weights of the three losses, the same for all layers.
+            more_weights: of losses that a subclass adds, by name; 1 where not given.
         """
         self.matcher = matcher
         self.classification = classification
@@ -32,38 +56,53 @@ class SetCriterion:
             "loss_ce": class_weight,
             "loss_bbox": box_weight,
             "loss_giou": giou_weight,
+            **(more_weights or {}),
         }
 
     def __call__(
-        self, outputs: dict[str, Tensor], targets: list[Target], num_boxes: float | None = None
+        self, outputs: Mapping[str, Any], targets: list[Target], num_boxes: float | None = None
     ) -> dict[str, Tensor]:
-        """Weighted losses by name, ready to be summed; arguments as in :meth:`losses`."""
-        per_layer = self.losses(outputs, targets, num_boxes)
-        num_layers = outputs["pred_logits"].shape[0]
-        named = {}
-        for name, values in per_layer.items():
-            for layer, value in enumerate(values.unbind()):
-                suffix = "" if layer == num_layers - 1 else f"_{layer}"
-                named[name + suffix] = self.weights[name] * value
-        return named
+        """Weighted losses by name, ready to be summed.
 
-    def losses(
-        self, outputs: dict[str, Tensor], targets: list[Target], num_boxes: float | None = None
-    ) -> dict[str, Tensor]:
-        """
         Args:
-            outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4), see the heads.
+            outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4), see the heads; perhaps "more", a
+                :class:`MoreOutputs` by name, whose losses are called "name_loss_ce" and so on.
             targets: B targets.
             num_boxes: what boxes are averaged over; None is the number of objects of the batch, averaged over ranks
                 and at least 1.
+        """
+        if num_boxes is None:
+            num_boxes = _average_box_count(targets, outputs["pred_logits"])
+        named = self._weighted(outputs, self.match(outputs, targets), targets, num_boxes)
+        for name, more in outputs.get("more", {}).items():
+            wanted = targets if more.targets is None else more.targets
+            matches = self.match(more.outputs, wanted) if more.matches is None else more.matches
+            losses = self._weighted(more.outputs, matches, wanted, num_boxes)
+            named |= {f"{name}_{key}": more.weight * value for key, value in losses.items()}
+        return named
+
+    def match(self, outputs: Mapping[str, Tensor], targets: list[Target]) -> Matches:
+        """Which query of each layer answers for which object."""
+        return self.matcher(outputs["pred_logits"], outputs["pred_boxes"], targets)
+
+    def losses(
+        self,
+        outputs: Mapping[str, Tensor],
+        matches: Matches,
+        targets: list[Target],
+        num_boxes: float | Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4).
+            matches: from :meth:`match`, or known.
+            targets: B targets.
+            num_boxes: what boxes are averaged over.
 
         Returns:
             "loss_ce", "loss_bbox" and "loss_giou", each (L,), before weighting.
         """
         logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
-        matches = self.matcher(logits, boxes, targets)
-        if num_boxes is None:
-            num_boxes = _average_box_count(targets, logits)
         starts = torch.tensor([0] + [len(t.labels) for t in targets[:-1]]).cumsum(0)
         position = starts.to(logits.device)[matches.image] + matches.target
         labels = torch.cat([t.labels for t in targets])[position]
@@ -81,9 +120,21 @@ class SetCriterion:
             "loss_giou": giou.sum(1) / num_boxes,
         }
 
+    def _weighted(
+        self, outputs: Mapping[str, Tensor], matches: Matches, targets: list[Target], num_boxes: Any
+    ) -> dict[str, Tensor]:
+        """The last layer's losses by their name, those of the others with the layer's number behind it."""
+        num_layers = outputs["pred_logits"].shape[0]
+        named = {}
+        for name, values in self.losses(outputs, matches, targets, num_boxes).items():
+            for layer, value in enumerate(values.unbind()):
+                suffix = "" if layer == num_layers - 1 else f"_{layer}"
+                named[name + suffix] = self.weights.get(name, 1.0) * value
+        return named
+
     def _query_classes(self, logits: Tensor, matches: Matches, labels: Tensor) -> Tensor:
         """Class of every query (L, B, Q); unmatched ones get the number of classes, which means no object."""
-        no_object = logits.shape[-1] - self.classification.num_extra_outputs
+        no_object = logits.shape[-1] - int(self.classification.has_no_object_output)
         classes = logits.new_full(logits.shape[:-1], no_object, dtype=torch.int64)
         layers = torch.arange(len(classes), device=classes.device)[:, None]
         classes[layers, matches.image, matches.query] = labels

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smca.layers import FeedForward, MultiheadAttention
+from smca.layers import FeedForward, MultiheadAttention, xavier_uniform_matrices_
 
 from .feature_level import FeatureLevel
 
@@ -53,6 +53,10 @@ class EncoderBlock(nn.Module):
         self.norm1 = nn.LayerNorm(embed_dim)
         self.norm2 = nn.LayerNorm(embed_dim)
         self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        xavier_uniform_matrices_(self)
 
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
         if self.kind == "intra":

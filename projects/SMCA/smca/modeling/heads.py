@@ -1,10 +1,15 @@
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smca.layers import MLP
+
+from .classification import Classification
+from .decoder_output import DecoderOutput
+from .feature_level import FeatureLevel
 
 
 class DetectionHeads(nn.Module):
@@ -15,16 +20,14 @@ class DetectionHeads(nn.Module):
         *,
         embed_dim: int,
         num_classes: int,
-        no_object_class: bool = False,
-        prior_probability: float = 0.01,
+        classification: Classification,
         size_reference: float | None = None,
     ):
         """
         Args:
             embed_dim: C.
             num_classes: classes of the data set.
-            no_object_class: one more output, the last, for cross entropy; otherwise outputs are independent sigmoids.
-            prior_probability: every sigmoid's output at the start, which keeps the focal loss stable.
+            classification: the model's; says how many outputs there are and how they start.
             size_reference: side in pixels of the image that box widths and heights are predicted relative to, by a
                 shift of their logits: convolutions see pixels, and what share of its image a box is could only be
                 learnt from where the image ends. None is the paper's form, relative to the image itself.
@@ -39,33 +42,36 @@ class DetectionHeads(nn.Module):
             raise ValueError(
                 f"heads.size_reference is {size_reference!r}, it must be a side in pixels or None"
             )
-        self.classifier = nn.Linear(embed_dim, num_classes + int(no_object_class))
+        self.classification = classification
         self.size_reference = size_reference
+        self.classifier = nn.Linear(embed_dim, classification.num_outputs(num_classes))
         self.box = MLP(embed_dim, embed_dim, 4, num_layers=3)
-        if not no_object_class:
-            nn.init.constant_(
-                self.classifier.bias, -math.log((1 - prior_probability) / prior_probability)
-            )
+        classification.reset_bias(self.classifier.bias)
 
     def forward(
-        self, hidden: Tensor, center_logits: Tensor | None, image_sizes: Tensor | None = None
+        self,
+        decoded: DecoderOutput,
+        levels: Sequence[FeatureLevel] = (),
+        features: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
-            hidden: (L, B, Q, C) decoder output.
-            center_logits: (B, Q, 2) of the spatial prior, added to every layer's box centre; None for plain DETR.
-            image_sizes: (B, 2) unpadded (width, height) in pixels, for a size reference.
+            decoded: of the L layers to predict from. Its references are added to the boxes: the centre of the spatial
+                prior to all layers' centres.
+            levels, features: the encoded levels and the backbone's features, for heads that look at the image again.
 
         Returns:
             "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of the unpadded
             image, both at least float32.
         """
+        hidden = decoded.hidden
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         logits = self.classifier(hidden).to(dtype)
         boxes = self.box(hidden).to(dtype)
-        if center_logits is not None:
-            boxes = boxes + F.pad(center_logits.to(dtype), (0, 2))
+        if decoded.references is not None:
+            references = decoded.references.to(dtype)
+            boxes = boxes + F.pad(references, (0, 4 - references.shape[-1]))
         if self.size_reference is not None:
-            shift = (self.size_reference / image_sizes.to(dtype)).log()
+            shift = (self.size_reference / decoded.image_sizes.to(dtype)).log()
             boxes = boxes + F.pad(shift, (2, 0))[:, None]
         return {"pred_logits": logits, "pred_boxes": boxes.sigmoid()}

@@ -7,19 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from .classification import Classification
-
-
-@dataclass(frozen=True)
-class Target:
-    """Ground truth of one image.
-
-    Attributes:
-        labels: (T,) int64 contiguous classes.
-        boxes: (T, 4) as (cx, cy, w, h) in [0, 1] of the unpadded image.
-    """
-
-    labels: Tensor
-    boxes: Tensor
+from .target import Target
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from smca.layers import MLP, gaussian_log_prior
+from smca.layers import MLP, gaussian_log_prior, xavier_uniform_matrices_
 
 from .feature_level import FeatureLevel
 
@@ -31,6 +31,15 @@ class SpatialPrior:
     scales: list[Tensor]
     betas: list[float]
     level_weights: Tensor | None
+
+    @property
+    def references(self) -> Tensor:
+        """(1, B, Q, 2) logits that the boxes of all layers are predicted relative to."""
+        return self.center_logits[None]
+
+    def bias(self, index: int, level: FeatureLevel) -> Tensor:
+        """(B, H, Q, N) logarithm of the prior over the cells of one level."""
+        return self.log_prior(index, level.size)
 
     def log_prior(self, level: int, size: tuple[int, int]) -> Tensor:
         """Equation (4) for one level of (h, w) cells -> (B, H, Q, h * w)."""
@@ -61,7 +70,7 @@ class LayerModulation(nn.Module):
         self.scale = nn.Linear(embed_dim, groups * scale_dims) if scale_dims else None
         self.level_selection = nn.Linear(embed_dim, num_levels) if scale_selection else None
 
-    def reset_parameters(self) -> None:
+    def reset_scale(self) -> None:
         """Every head starts from the same wide prior: s = 1 whatever the query."""
         if self.scale is not None:
             nn.init.zeros_(self.scale.weight)
@@ -134,16 +143,32 @@ class SpatialModulation(nn.Module):
             )
             for _ in range(num_layers)
         )
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        xavier_uniform_matrices_(self)
         for layer in self.layers:
-            layer.reset_parameters()
+            layer.reset_scale()
+
+    def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
+        """
+        Raises:
+            ValueError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
+                not known.
+        """
+        built = (len(self.layers), self.num_levels)
+        heads = self.layers[0].shape[1]
+        if (num_layers, num_levels) != built or heads not in (1, num_heads or heads):
+            raise ValueError(
+                f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
+                f"the decoder has {num_layers}, {num_levels} and {num_heads}"
+            )
 
     def forward(
         self,
         layer: int,
         located_query: Tensor,
-        center_logits: Tensor | None,
+        previous: SpatialPrior | None,
         levels: Sequence[FeatureLevel],
         image_sizes: Tensor,
     ) -> SpatialPrior:
@@ -151,14 +176,13 @@ class SpatialModulation(nn.Module):
         Args:
             layer: index of the decoder layer.
             located_query: (B, Q, C) layer input plus query position; normalised here it is the paper's o_q.
-            center_logits: (B, Q, 2) from the first layer; None in the first layer.
+            previous: the prior of the layer before, whose centre is taken over; None in the first layer.
             levels: S feature levels, for their strides.
             image_sizes: (B, 2) unpadded (width, height) in pixels.
         """
         predictor = self.layers[layer]
         o_q = predictor.norm(located_query)
-        if center_logits is None:
-            center_logits = self.center(o_q)
+        center_logits = self.center(o_q) if previous is None else previous.center_logits
         offsets, scales, level_weights = predictor(o_q)
         # Cell coordinates reach into the hundreds and are squared: never in half precision.
         dtype = torch.promote_types(center_logits.dtype, torch.float32)

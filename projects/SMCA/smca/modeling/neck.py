@@ -22,49 +22,85 @@ class Neck(nn.Module):
         self,
         *,
         in_features: Sequence[str],
-        in_channels: Sequence[int],
-        in_strides: Sequence[int],
         strides: Sequence[int],
+        in_channels: Sequence[int] | None = None,
+        in_strides: Sequence[int] | None = None,
         embed_dim: int = 256,
+        num_groups: int | None = None,
     ):
         """
         Args:
-            in_features, in_channels, in_strides: names of the backbone features to use, their channels and strides.
+            in_features: names of the backbone features to use.
             strides: ascending strides of the levels in pixels, such as (16, 32, 64).
+            in_channels, in_strides: of the features. With both the projections are made at once, else :meth:`connect`
+                takes them from the backbone; it checks those that are given.
             embed_dim: C.
+            num_groups: of a group norm after each projection; None has no norm.
 
         Raises:
-            ValueError: if a stride is neither given by a feature nor reached by doubling the coarsest one.
+            ValueError: as :meth:`connect`.
         """
         super().__init__()
-        self.input_shape = {
-            name: ShapeSpec(channels=channels, stride=stride)
-            for name, channels, stride in zip(in_features, in_channels, in_strides, strict=True)
-        }
+        self.in_features = tuple(in_features)
         self.strides = tuple(strides)
         self.embed_dim = embed_dim
-        by_stride = {spec.stride: name for name, spec in self.input_shape.items()}
-        coarsest = max(by_stride)
-        _check_strides(self.strides, by_stride)
-
-        self.level_features = tuple(by_stride.get(stride) for stride in self.strides)
-        self.coarsest_feature = by_stride[coarsest]
-        self.projections = nn.ModuleList()
-        in_channels = self.input_shape[self.coarsest_feature].channels
-        for feature in self.level_features:
-            if feature is not None:
-                channels = self.input_shape[feature].channels
-                self.projections.append(nn.Conv2d(channels, embed_dim, kernel_size=1))
-            else:
-                self.projections.append(
-                    nn.Conv2d(in_channels, embed_dim, kernel_size=3, stride=2, padding=1)
-                )
-                in_channels = embed_dim
+        self.num_groups = num_groups
+        self.input_shape: dict[str, ShapeSpec] = {}
+        self._given = {"channels": in_channels, "stride": in_strides}
+        if not self.strides or list(self.strides) != sorted(set(self.strides)):
+            raise ValueError(
+                f"neck.strides must be ascending and not empty, got {list(self.strides)}"
+            )
         self.level_embedding = (
             nn.Parameter(torch.randn(len(self.strides), embed_dim))
             if len(self.strides) > 1
             else None
         )
+        if in_channels is not None and in_strides is not None:
+            shapes = zip(self.in_features, in_channels, in_strides, strict=True)
+            self.connect({name: ShapeSpec(channels=c, stride=s) for name, c, s in shapes})
+
+    def connect(self, output_shape: Mapping[str, ShapeSpec]) -> None:
+        """Make the projections of a backbone's features; a neck that has them checks that they fit.
+
+        Args:
+            output_shape: the backbone's, with channels and stride of every feature.
+
+        Raises:
+            ValueError: if a feature is not there or has another shape than known, or a stride is neither given by a
+                feature nor reached by doubling the coarsest one.
+        """
+        given = {name: _shape_of(name, output_shape) for name in self.in_features}
+        self._check_given(given)
+        if self.input_shape:
+            return
+        self.input_shape = given
+        by_stride = {spec.stride: name for name, spec in given.items()}
+        _check_strides(self.strides, by_stride)
+        self.level_features = tuple(by_stride.get(stride) for stride in self.strides)
+        self.coarsest_feature = by_stride[max(by_stride)]
+        self.projections, self.norms = nn.ModuleList(), nn.ModuleList()
+        in_channels = given[self.coarsest_feature].channels
+        for feature in self.level_features:
+            if feature is not None:
+                self.projections.append(nn.Conv2d(given[feature].channels, self.embed_dim, 1))
+            else:
+                self.projections.append(
+                    nn.Conv2d(in_channels, self.embed_dim, kernel_size=3, stride=2, padding=1)
+                )
+                in_channels = self.embed_dim
+            if self.num_groups is not None:
+                self.norms.append(nn.GroupNorm(self.num_groups, self.embed_dim))
+
+    def _check_given(self, shapes: Mapping[str, ShapeSpec]) -> None:
+        for kind, values in self._given.items():
+            for name, wanted in zip(self.in_features, values or (), strict=values is not None):
+                shape = shapes[name]
+                if getattr(shape, kind) != wanted:
+                    raise ValueError(
+                        f"backbone feature {name!r} has {shape.channels} channels at stride {shape.stride}, "
+                        f"neck.in_{'channels' if kind == 'channels' else 'strides'} says {wanted}"
+                    )
 
     def forward(
         self, features: Mapping[str, Tensor], padding_mask: Tensor | None
@@ -83,12 +119,12 @@ class Neck(nn.Module):
         for index, (feature, projection) in enumerate(
             zip(self.level_features, self.projections, strict=True)
         ):
+            projected = projection(source if feature is None else features[feature])
+            if self.num_groups is not None:
+                projected = self.norms[index](projected)
             if feature is None:
-                # What padding holds must not leak into valid cells through the 3x3 window.
-                projected = projection(source)
+                # What padding holds must not leak into valid cells through the next 3x3 window.
                 source = _zero_padding(projected, padding_mask)
-            else:
-                projected = projection(features[feature])
             levels.append(self._make_level(index, projected, padding_mask))
         return levels
 
@@ -113,12 +149,17 @@ class Neck(nn.Module):
         )
 
 
+def _shape_of(name: str, output_shape: Mapping[str, ShapeSpec]) -> ShapeSpec:
+    if name not in output_shape:
+        raise ValueError(
+            f"the neck wants backbone feature {name!r}, the backbone gives {sorted(output_shape)}"
+        )
+    return output_shape[name]
+
+
 def _check_strides(strides: tuple[int, ...], by_stride: Mapping[int, str]) -> None:
-    coarsest = max(by_stride)
-    extra = coarsest * 2
+    extra = max(by_stride) * 2
     given = ", ".join(f"{stride} ({name})" for stride, name in sorted(by_stride.items()))
-    if not strides or list(strides) != sorted(set(strides)):
-        raise ValueError(f"neck.strides must be ascending and not empty, got {list(strides)}")
     for stride in strides:
         if stride in by_stride:
             continue

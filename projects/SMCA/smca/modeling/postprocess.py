@@ -1,73 +1,65 @@
+from collections.abc import Mapping
+from typing import Any
+
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from .classification import Classification
 
-class FocalPostprocessor:
-    """Independent sigmoids: the best (query, class) pairs, without NMS. A query may answer with several classes."""
 
-    def __init__(self, *, max_detections: int = 100):
-        self.max_detections = _checked(max_detections)
+class Postprocessor:
+    """The best detections of each image, as the classification selects them.
+
+    A subclass whose heads have more outputs adds fields with :meth:`more_fields`.
+    """
+
+    def __init__(self, *, classification: Classification, max_detections: int = 100):
+        """
+        Args:
+            classification: the model's.
+            max_detections: most detections of an image.
+
+        Raises:
+            ValueError: for a limit below 1.
+        """
+        if type(max_detections) is not int or max_detections < 1:
+            raise ValueError(f"max_detections is {max_detections!r}, it must be at least 1")
+        self.classification = classification
+        self.max_detections = max_detections
 
     def __call__(
-        self, logits: Tensor, boxes: Tensor, image_sizes: list[tuple[int, int]]
+        self, outputs: Mapping[str, Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
         """
         Args:
-            logits: (B, Q, K) of the last decoder layer.
-            boxes: (B, Q, 4) as (cx, cy, w, h) in [0, 1].
+            outputs: of the last decoder layer, "pred_logits" (B, Q, K), "pred_boxes" (B, Q, 4) as (cx, cy, w, h) in
+                [0, 1], and whatever else the heads give.
             image_sizes: (height, width) in pixels the boxes are scaled to.
 
         Returns:
             Per image, by falling score, ``pred_boxes`` (xyxy in pixels), ``scores`` and ``pred_classes``.
         """
-        num_classes = logits.shape[-1]
-        pair_scores = logits.sigmoid().flatten(1)
-        scores, pairs = pair_scores.topk(min(self.max_detections, pair_scores.shape[1]), dim=1)
-        return _make_instances(
-            scores, pairs % num_classes, pairs // num_classes, boxes, image_sizes
+        scores, classes, queries = self.classification.select(
+            outputs["pred_logits"], self.max_detections
         )
+        boxes = outputs["pred_boxes"]
+        # One copy to the device, not one per image.
+        scales = boxes.new_tensor([(w, h, w, h) for h, w in image_sizes])[:, None]
+        corners = box_convert(boxes, "cxcywh", "xyxy") * scales
+        return [
+            Instances(
+                size,
+                pred_boxes=Boxes(corners[index, queries[index]]),
+                scores=scores[index],
+                pred_classes=classes[index],
+                **self.more_fields(outputs, index, queries[index]),
+            )
+            for index, size in enumerate(image_sizes)
+        ]
 
-
-class SoftmaxPostprocessor:
-    """Cross entropy: each query answers with its best class, "no object" left out."""
-
-    def __init__(self, *, max_detections: int = 100):
-        self.max_detections = _checked(max_detections)
-
-    def __call__(
-        self, logits: Tensor, boxes: Tensor, image_sizes: list[tuple[int, int]]
-    ) -> list[Instances]:
-        """As :meth:`FocalPostprocessor.__call__`; the last of the K outputs is "no object"."""
-        query_scores, query_classes = logits.softmax(-1)[..., :-1].max(-1)
-        scores, queries = query_scores.topk(min(self.max_detections, logits.shape[1]), dim=1)
-        return _make_instances(
-            scores, query_classes.gather(1, queries), queries, boxes, image_sizes
-        )
-
-
-def _checked(max_detections: int) -> int:
-    if type(max_detections) is not int or max_detections < 1:
-        raise ValueError(f"max_detections is {max_detections!r}, it must be at least 1")
-    return max_detections
-
-
-def _make_instances(
-    scores: Tensor,
-    classes: Tensor,
-    queries: Tensor,
-    boxes: Tensor,
-    image_sizes: list[tuple[int, int]],
-) -> list[Instances]:
-    # One copy to the device, not one per image.
-    scales = boxes.new_tensor([(w, h, w, h) for h, w in image_sizes])[:, None]
-    corners = box_convert(boxes, "cxcywh", "xyxy") * scales
-    return [
-        Instances(
-            size,
-            pred_boxes=Boxes(corners[index, queries[index]]),
-            scores=scores[index],
-            pred_classes=classes[index],
-        )
-        for index, size in enumerate(image_sizes)
-    ]
+    def more_fields(
+        self, outputs: Mapping[str, Tensor], image: int, queries: Tensor
+    ) -> dict[str, Any]:
+        """Further fields of an image's ``Instances``, for the (D,) queries of its detections in their order."""
+        return {}

@@ -1,5 +1,7 @@
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -13,13 +15,11 @@ from smca.config import model_parts_from_cfg
 from smca.layers import at_least_float32, full_precision
 
 from .backbone import IsolatingResNet
-from .criterion import SetCriterion
-from .decoder import Decoder, DecoderOutput
-from .encoder import Encoder
-from .heads import DetectionHeads
-from .matcher import Target
+from .classification import Classification, check_same_classification
+from .decoder_output import DecoderOutput
 from .neck import Neck
 from .padding import padding_mask
+from .target import Target
 
 
 @META_ARCH_REGISTRY.register()
@@ -35,11 +35,12 @@ class SMCA(nn.Module):
         *,
         backbone: Backbone,
         neck: Neck,
-        encoder: Encoder,
-        decoder: Decoder,
-        heads: DetectionHeads,
-        criterion: SetCriterion,
-        postprocessor: Callable[[Tensor, Tensor, list[tuple[int, int]]], list[Instances]],
+        encoder: nn.Module,
+        decoder: nn.Module,
+        classification: Classification,
+        heads: nn.Module,
+        criterion: Callable[..., dict[str, Tensor]],
+        postprocessor: Callable[[dict, list[tuple[int, int]]], list[Instances]],
         num_classes: int,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -48,10 +49,13 @@ class SMCA(nn.Module):
     ):
         """
         Args:
-            backbone: gives the features that the neck asks for.
-            neck, encoder, decoder, heads: see their classes.
-            criterion: losses from raw outputs and targets.
-            postprocessor: detections from the last layer's outputs.
+            backbone: gives the features that the neck asks for; it may want images padded to a multiple of its
+                ``size_divisibility``.
+            neck: connected to the backbone's ``output_shape()`` here.
+            encoder, decoder, heads: called as :class:`Encoder`, :class:`Decoder` and :class:`DetectionHeads`.
+            classification: decides on outputs, scores, cost and loss; heads, criterion and postprocessor refer to it.
+            criterion: losses from outputs and targets, called as :class:`SetCriterion`.
+            postprocessor: detections from the last layer's outputs, called as :class:`Postprocessor`.
             num_classes: classes of the data set.
             pixel_mean, pixel_std: per channel, in the order of ``input_format`` and the unit of the images (0..255).
             input_format: channel order of the images the model is given, "RGB" or "BGR".
@@ -60,17 +64,23 @@ class SMCA(nn.Module):
                 bottom border see what the backbone makes of padding, as in the released implementations.
 
         Raises:
-            ValueError: if the parts disagree on channels, strides or the number of levels.
+            ValueError: if the parts disagree on channels, strides, the number of levels or the classification.
         """
         super().__init__()
         parts = {"heads": heads, "criterion": criterion, "postprocessor": postprocessor}
         _check_arguments(parts, pixel_mean, pixel_std)
-        _check_features(backbone, neck)
+        check_same_classification(
+            classification,
+            **{"criterion.matcher": getattr(criterion, "matcher", None)},
+            **parts,
+        )
+        neck.connect(backbone.output_shape())
         _check_levels(neck, encoder, decoder)
         self.backbone = backbone
         self.neck = neck
         self.encoder = encoder
         self.decoder = decoder
+        self.classification = classification
         self.heads = heads
         self.criterion = criterion
         self.postprocessor = postprocessor
@@ -79,7 +89,6 @@ class SMCA(nn.Module):
         self.isolate_images = isolate_images and isinstance(backbone, IsolatingResNet)
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), False)
-        initialize_transformer(encoder, decoder)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -104,18 +113,20 @@ class SMCA(nn.Module):
             In training weighted losses by name, in inference [{"instances": Instances}] in the wanted output size.
         """
         images = self.preprocess_images(batched_inputs, isolate=self.isolate_images)
-        decoded = self.decode(images, isolate=self.isolate_images)
         if self.training:
-            outputs = self._predict(decoded, decoded.hidden)
+            targets = self.prepare_targets(batched_inputs)
+            outputs, decoded = self.run_network(
+                images, isolate=self.isolate_images, targets=targets
+            )
             with full_precision(decoded.hidden):
-                return self.criterion(outputs, self.prepare_targets(batched_inputs), num_boxes)
-        outputs = self._predict(decoded, decoded.hidden[-1:])
-        results = self.postprocessor(
-            outputs["pred_logits"][0], outputs["pred_boxes"][0], images.image_sizes
-        )
+                return self.criterion(outputs, targets, num_boxes)
+        outputs, _ = self.run_network(images, isolate=self.isolate_images, last_layer_only=True)
+        last = {name: values[-1] for name, values in outputs.items() if isinstance(values, Tensor)}
         return [
             {"instances": _resize_instances(result, item)}
-            for result, item in zip(results, batched_inputs, strict=True)
+            for result, item in zip(
+                self.postprocessor(last, images.image_sizes), batched_inputs, strict=True
+            )
         ]
 
     def raw_outputs(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
@@ -125,12 +136,7 @@ class SMCA(nn.Module):
             "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of each unpadded
             image.
         """
-        decoded = self.decode(self.preprocess_images(batched_inputs))
-        return self._predict(decoded, decoded.hidden)
-
-    def _predict(self, decoded: DecoderOutput, hidden: Tensor) -> dict[str, Tensor]:
-        with full_precision(hidden):
-            return self.heads(at_least_float32(hidden), decoded.center_logits, decoded.image_sizes)
+        return self.run_network(self.preprocess_images(batched_inputs))[0]
 
     def count_boxes(self, batched_inputs: list[dict]) -> int:
         """Objects that the losses of a batch are averaged over."""
@@ -140,21 +146,39 @@ class SMCA(nn.Module):
         """Normalise, then pad at the right and bottom to the largest height and width of the batch.
 
         Args:
-            isolate: images of several sizes are padded to multiples of the largest stride, as :meth:`decode` needs it.
+            isolate: images of several sizes are padded to multiples of the largest stride, as :meth:`run_network` needs
+                it.
         """
         images = [
             (item["image"].to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
             for item in batched_inputs
         ]
-        several_sizes = len({image.shape for image in images}) > 1
-        divisibility = self.neck.strides[-1] if isolate and several_sizes else 0
-        return ImageList.from_tensors(images, divisibility)
+        divisibility = self.backbone.size_divisibility
+        if isolate and len({image.shape for image in images}) > 1:
+            divisibility = math.lcm(divisibility or 1, self.neck.strides[-1])
+        constraints = getattr(self.backbone, "padding_constraints", None)
+        # Only Detectron2's main branch has them, and takes them.
+        options = {"padding_constraints": constraints} if constraints else {}
+        return ImageList.from_tensors(images, divisibility, **options)
 
-    def decode(self, images: ImageList, *, isolate: bool = False) -> DecoderOutput:
-        """The network up to the decoder's output, for normalised and padded images.
+    def run_network(
+        self,
+        images: ImageList,
+        *,
+        isolate: bool = False,
+        last_layer_only: bool = False,
+        targets: list[Target] | None = None,
+    ) -> tuple[dict[str, Any], DecoderOutput]:
+        """From normalised and padded images to what the heads give.
 
         Args:
+            images: of :meth:`preprocess_images`.
             isolate: whether the backbone keeps padding out of the images' features (see ``isolate_images``).
+            last_layer_only: predict from the last decoder layer alone.
+            targets: B targets in training, for decoders that make queries from them.
+
+        Returns:
+            The outputs, all L first or with ``last_layer_only`` 1, and what they were predicted from.
         """
         pixels = images.tensor
         if pixels.is_cuda or not torch.is_grad_enabled():
@@ -165,7 +189,13 @@ class SMCA(nn.Module):
         features = self.backbone(pixels, mask) if isolate else self.backbone(pixels)
         image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
         levels = self.encoder(self.neck(features, mask))
-        return self.decoder(levels, image_sizes)
+        decoded = self.decoder(levels, image_sizes, targets)
+        used = decoded.last_layer() if last_layer_only else decoded
+        with full_precision(used.hidden):
+            used = replace(used, hidden=at_least_float32(used.hidden))
+            outputs = self.heads(used, levels, features)
+        split = None if decoded.queries is None else decoded.queries.split
+        return (outputs if split is None else split(outputs)), decoded
 
     def prepare_targets(self, batched_inputs: list[dict]) -> list[Target]:
         """Ground-truth ``Instances`` -> targets, boxes relative to the unpadded image."""
@@ -183,16 +213,6 @@ class SMCA(nn.Module):
         return [Target(*target) for target in zip(*parts, strict=True)]
 
 
-def initialize_transformer(encoder: Encoder, decoder: Decoder) -> None:
-    """Xavier-uniform on every matrix, as DETR does, except the query embedding and the prior's scales."""
-    for module in (encoder, decoder):
-        for name, parameter in module.named_parameters():
-            if parameter.dim() > 1 and name != "query_embedding.weight":
-                nn.init.xavier_uniform_(parameter)
-    if decoder.modulation is not None:
-        decoder.modulation.reset_parameters()
-
-
 def _check_arguments(
     parts: dict[str, object], pixel_mean: Sequence[float], pixel_std: Sequence[float]
 ) -> None:
@@ -207,24 +227,11 @@ def _check_arguments(
         raise ValueError(f"pixel_std is {list(pixel_std)}, its numbers must be positive")
 
 
-def _check_features(backbone: Backbone, neck: Neck) -> None:
-    given = backbone.output_shape()
-    for name, wanted in neck.input_shape.items():
-        shape = given.get(name)
-        if shape is None:
-            raise ValueError(
-                f"the neck wants backbone feature {name!r}, the backbone gives {sorted(given)}"
-            )
-        if (shape.channels, shape.stride) != (wanted.channels, wanted.stride):
-            raise ValueError(
-                f"backbone feature {name!r} has {shape.channels} channels at stride {shape.stride}, "
-                f"neck.in_channels and in_strides say {wanted.channels} at stride {wanted.stride}"
-            )
-
-
-def _check_levels(neck: Neck, encoder: Encoder, decoder: Decoder) -> None:
-    wanted = (encoder.num_levels, decoder.num_levels)
-    if wanted != (len(neck.strides),) * 2:
+def _check_levels(neck: Neck, encoder: nn.Module, decoder: nn.Module) -> None:
+    given = len(neck.strides)
+    # A part of one's own need not say for how many levels it was built.
+    wanted = tuple(getattr(part, "num_levels", given) for part in (encoder, decoder))
+    if wanted != (given, given):
         raise ValueError(
             f"neck.strides {list(neck.strides)} gives {len(neck.strides)} levels, encoder.num_levels is {wanted[0]} "
             f"and decoder.num_levels {wanted[1]}; make them equal"

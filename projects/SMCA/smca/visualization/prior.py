@@ -12,6 +12,7 @@ from torchvision.ops import box_convert, nms
 
 from smca.layers import gaussian_log_prior
 from smca.modeling import SMCA
+from smca.modeling.classification import class_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,16 +99,15 @@ def detection_priors(
         )
     with inference_context(model), torch.no_grad():
         images = model.preprocess_images([batched_input])
-        decoded = model.decode(images)
-        outputs = model.heads(decoded.hidden[-1:], decoded.center_logits, decoded.image_sizes)
+        outputs, decoded = model.run_network(images, last_layer_only=True)
     height, width = size = images.image_sizes[0]
-    image_size = decoded.center_logits.new_tensor([width, height])
-    scores, classes = _query_scores(outputs["pred_logits"][0, 0], model.num_classes)
+    prior = decoded.priors[-1]
+    image_size = prior.center_logits.new_tensor([width, height])
+    scores, classes = class_scores(model.classification, outputs["pred_logits"][0, 0])
     boxes = box_convert(outputs["pred_boxes"][0, 0], "cxcywh", "xyxy") * image_size.repeat(2)
     queries = nms(boxes, scores, iou_threshold=0.5)[:count]
     queries = queries[: max(1, int((scores[queries] >= score_threshold).sum()))]
 
-    prior = decoded.priors[-1]
     strides = model.neck.strides
     centers = [level[0, queries] for level in prior.centers]
     head_centers = [level * stride for level, stride in zip(centers, strides, strict=True)]
@@ -115,7 +115,7 @@ def detection_priors(
         prior_maps(c, s[0, queries], beta=beta, stride=stride, size=size)
         for c, s, beta, stride in zip(centers, prior.scales, prior.betas, strides, strict=True)
     ]
-    shared = decoded.center_logits[0, queries].sigmoid() * image_size
+    shared = prior.center_logits[0, queries].sigmoid() * image_size
     weights = None if prior.level_weights is None else prior.level_weights[0, queries]
     return [
         DetectionPrior(
@@ -264,10 +264,3 @@ def _draw_panel(axes: "Axes", image: np.ndarray, panel: _Panel) -> dict[str, "Li
     axes.set_ylim(height - 0.5, 0)
     axes.set_title(panel.caption, fontsize=9, loc="left", pad=3)
     return marks
-
-
-def _query_scores(logits: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """(Q, K) logits -> every query's best score and class; output num_classes is "no object"."""
-    if logits.shape[-1] > num_classes:
-        return logits.softmax(-1)[..., :num_classes].max(-1)
-    return logits.sigmoid().max(-1)

@@ -1,0 +1,117 @@
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from smca.layers import CoAttention, FeedForward, MultiheadAttention, xavier_uniform_matrices_
+
+from .feature_level import FeatureLevel
+
+
+class Prior(Protocol):
+    """What a modulation gives for one decoder layer, and :class:`LevelCoAttention` looks through."""
+
+    level_weights: Tensor | None
+    """(B, Q, S) weights of the levels, summing to 1; None weighs them equally."""
+
+    def bias(self, index: int, level: FeatureLevel) -> Tensor | None:
+        """Additive logits for the cells of one level, (B, H or 1, Q, N); None for none."""
+
+
+class LevelCoAttention(CoAttention):
+    """Co-attention of queries with feature levels, modulated by a prior, equations (5), (6), (8) and (9)."""
+
+    def forward(
+        self, query: Tensor, levels: list[FeatureLevel], prior: Prior | None = None
+    ) -> Tensor:
+        """
+        Args:
+            query: (B, Q, C) with its position.
+            levels: S levels; padded cells are left out.
+            prior: None is DETR's plain cross-attention.
+
+        Returns:
+            (B, Q, C).
+        """
+        return super().forward(
+            query,
+            [level.tokens + level.position for level in levels],
+            [level.tokens for level in levels],
+            [_masked_bias(s, level, prior) for s, level in enumerate(levels)],
+            None if prior is None else prior.level_weights,
+        )
+
+
+def _masked_bias(index: int, level: FeatureLevel, prior: Prior | None) -> Tensor | None:
+    """Logarithm of the prior with padded cells at minus infinity; without a prior only the padding mask."""
+    bias = None if prior is None else prior.bias(index, level)
+    if bias is None:
+        return level.attention_mask
+    if level.attention_mask is None:
+        return bias
+    return bias.masked_fill(~level.attention_mask, float("-inf"))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention of the queries, co-attention with the image, feed-forward; post-norm.
+
+    A decoder takes any module that is called as this one; what it makes of ``prior`` is its own affair.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        ffn_dim: int = 2048,
+        dropout: float = 0.1,
+        num_levels: int = 1,
+        share_key_value: bool = True,
+        co_attention: nn.Module | None = None,
+    ):
+        """
+        Args:
+            embed_dim, num_heads, ffn_dim, dropout: as in the encoder.
+            num_levels: S.
+            share_key_value: see :class:`smca.layers.CoAttention`.
+            co_attention: called with query (B, Q, C), levels and prior, as :class:`LevelCoAttention`, which is taken
+                where none is given.
+        """
+        super().__init__()
+        self.self_attention = MultiheadAttention(embed_dim, num_heads, dropout)
+        self.co_attention = co_attention or LevelCoAttention(
+            embed_dim, num_heads, dropout, num_levels=num_levels, share_key_value=share_key_value
+        )
+        self.ffn = FeedForward(embed_dim, ffn_dim, dropout)
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.norm3 = nn.LayerNorm(embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        xavier_uniform_matrices_(self)
+
+    def forward(
+        self,
+        target: Tensor,
+        query_position: Tensor,
+        levels: list[FeatureLevel],
+        prior: Any = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            target, query_position: (B, Q, C).
+            levels: encoded feature levels.
+            prior: of the decoder's modulation for this layer; None without one.
+            attention_mask: (Q, Q) bool, True where a query (row) may attend to another.
+
+        Returns:
+            (B, Q, C).
+        """
+        located = target + query_position
+        update = self.self_attention(located, located, target, attention_mask)
+        target = self.norm1(target + self.dropout(update))
+        update = self.co_attention(target + query_position, levels, prior)
+        target = self.norm2(target + self.dropout(update))
+        return self.norm3(target + self.dropout(self.ffn(target)))
