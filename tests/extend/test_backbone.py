@@ -2,9 +2,13 @@
 
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import nn
+
+from helpers.builders import small_config
+from smca.modeling.padding import padding_mask
 
 
 class PatchBackbone(Backbone):
@@ -42,18 +46,12 @@ def test_a_backbone_with_whole_patches(train_and_predict):
 
 
 def test_patches_of_padding_are_masked():
-    from detectron2.config import instantiate
-
-    from helpers.builders import small_config
-
     config = small_config("smca_single_scale")
     use_patches(config)
     model = instantiate(config)
     images = model.preprocess_images(
         [{"image": torch.zeros(3, 70, 100)}, {"image": torch.zeros(3, 30, 60)}]
     )
-    from smca.modeling.padding import padding_mask
-
     (level,) = model.neck(model.backbone(images.tensor), padding_mask(images))
     # Of 3 x 4 patches the small image has 1 x 2.
     assert (~level.padding_mask).sum(1).tolist() == [12, 2]

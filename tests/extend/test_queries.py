@@ -4,7 +4,8 @@ import torch
 from detectron2.config import LazyCall as L
 from torch import nn
 
-from smca.modeling import Matches, MoreOutputs, Queries
+from helpers.builders import feature_levels
+from smca.modeling import Decoder, Matches, MoreOutputs, Queries, Target
 
 
 class TaughtQueries(nn.Module):
@@ -76,9 +77,6 @@ def test_queries_for_training_only(train_and_predict):
 
 def test_parts_do_not_see_each_other():
     """What one part holds changes nothing in another."""
-    from helpers.builders import feature_levels
-    from smca.modeling import Decoder, Target
-
     torch.manual_seed(0)
     source = TaughtQueries(3, 16, 5)
     decoder = Decoder(num_layers=2, embed_dim=16, num_heads=4, ffn_dim=8, queries=source).eval()
