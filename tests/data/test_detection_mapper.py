@@ -140,11 +140,15 @@ def test_a_file_that_is_cut_off_is_named(cut_off, num_workers):
     train = TrainLoader(mapper=DetectionMapper(True, **OPTIONS), total_batch_size=1, **options)
     test = build_test_loader(mapper=DetectionMapper(False, **OPTIONS), **options)
     for loader in (train, test):
+        batches = iter(loader)
         with pytest.raises(ValueError, match=r"cut_off\.jpg") as error:
-            next(iter(loader))
+            next(batches)
         message = str(error.value)
         assert message.startswith(f"{cut_off['file_name']}: it cannot be read as an image (image ")
         assert "\n" not in message
+        if num_workers:
+            # The error keeps its frames, and they the loading process.
+            batches._shutdown_workers()
     train.close()
 
 
