@@ -35,7 +35,7 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
 
     Raises:
         ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image, or
-            would have lost every annotation.
+            have no annotation left but crowds.
     """
     check_target(report, target, overwrite=overwrite)
     content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
@@ -51,11 +51,12 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     _mend_ids(content, changes)
     if not content["images"]:
         raise ValueError(f"{report.json_file}: no image would be left, so {target} was not written")
-    if False:
-        told = ", ".join(f"{count} {what}" for what, count in changes.items())
+    crowds = [a.get("iscrowd") or a.get("ignore") for a in content["annotations"]]
+    if annotations and all(crowds):
+        told = ", ".join(f"{count} {what}" for what, count in changes.items()) or "only crowds"
         raise ValueError(
-            f"{report.json_file}: none of its {annotations} annotations would be left, so {target} was not written "
-            f"({told}); correct what is said above by hand"
+            f"{report.json_file}: none of its {annotations} annotations would be left to learn from ({told}), so "
+            f"{target} was not written; correct what is said above by hand"
         )
     _write_json(content, target)
     return [f"{count} {what}" for what, count in changes.items()]
