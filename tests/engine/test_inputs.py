@@ -231,3 +231,10 @@ def test_an_output_directory_of_others(cfg, tmp_path, nothing_built):
 )
 def test_arguments_that_a_part_does_not_take(cfg, override, words):
     refuse(apply_overrides(cfg, [override]), words)
+
+
+def test_more_objects_than_this_models_queries_are_told(cfg, caplog):
+    cfg.model.decoder.num_queries = 1
+    with caplog.at_level("WARNING", "smca"):
+        check_inputs(cfg, training=True)
+    assert "more objects than the model's 1 queries" in caplog.text

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from detectron2.config import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
@@ -15,6 +15,7 @@ from smca.data.detection_dataset import (
     check_classes,
     check_evaluated_classes,
     check_same_class_names,
+    warn_crowded,
 )
 from smca.data.loader import check_batch_size
 from smca.device import find_device
@@ -47,6 +48,9 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
             check_classes(dataset, num_classes, str(node.names))
             if split == "test":
                 check_evaluated_classes(node.names, num_classes)
+        queries = OmegaConf.select(cfg, "model.decoder.num_queries")
+        if split == "train" and isinstance(queries, int):
+            warn_crowded(dataset, queries, str(node.names))
     if training:
         check_same_class_names(
             cfg.dataloader.train.dataset.names, cfg.dataloader.test.dataset.names
