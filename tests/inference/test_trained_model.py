@@ -37,11 +37,11 @@ def refused(content, tmp_path, info, state=None) -> str:
         ("neck.embed_dim", 1e300, "which no model has"),
         ("encoder.blocks", "99999999Intra", "encoder.blocks"),
         ("encoder.dropout", float("nan"), "which no model has"),
-        ("pixel_mean", [1.0] * 4, "pixel_mean has 4 entries"),
+        ("pixel_mean", [1.0] * 4, "it must have a number per channel, 3"),
         ("pixel_std", [1.0] * 101, "a list of 101 entries"),
         ("postprocessor", None, "postprocessor is None"),
         ("postprocessor.max_detections", -3, "max_detections is -3"),
-        ("postprocessor.max_detections", "x", "max_detections is 'x'"),
+        ("postprocessor.max_detections", "x", "max_detections is"),
         ("heads", "abc", "heads"),
     ],
 )

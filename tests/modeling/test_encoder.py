@@ -148,3 +148,9 @@ def test_unknown_kind_is_an_error_that_shows_the_word(written, word):
 def test_heads_that_do_not_divide_the_width_are_an_error():
     with pytest.raises(ValueError, match=r"embed_dim \(16\).*num_heads \(3\)"):
         Encoder(blocks="Intra", embed_dim=16, num_heads=3)
+
+
+@pytest.mark.parametrize("blocks", ["101Intra", "99Intra-2Multi", "9" * 5000 + "Intra"])
+def test_more_blocks_than_any_model_has(blocks):
+    with pytest.raises(ValueError, match="has more than 100 blocks"):
+        parse_blocks(blocks)

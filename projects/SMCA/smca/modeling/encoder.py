@@ -11,6 +11,8 @@ from smca.layers import FeedForward, MultiheadAttention, xavier_uniform_matrices
 from .feature_level import FeatureLevel
 
 BlockKind = Literal["intra", "multi"]
+MOST_BLOCKS = 100
+"""A description that comes with a file could ask for so many that building them would take hours."""
 
 
 class EncoderBlock(nn.Module):
@@ -156,7 +158,7 @@ def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
     """Kinds of the encoder's blocks: "2Intra-Multi" -> ["intra", "intra", "multi"]; a list is checked only.
 
     Raises:
-        ValueError: for a word other than "intra" and "multi".
+        ValueError: for a word other than "intra" and "multi", or too many blocks.
     """
     words = blocks.split("-") if isinstance(blocks, str) else [str(word) for word in blocks]
     kinds = []
@@ -167,5 +169,8 @@ def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
                 f"encoder.blocks {blocks!r} has the unknown word {word!r}; write Intra or Multi, each with a count "
                 "before it if you like, joined by '-', such as '2Intra-Multi-2Intra'"
             )
-        kinds += [match[2]] * int(match[1] or 1)
+        count = match[1] or "1"
+        if len(count) > 3 or len(kinds) + int(count) > MOST_BLOCKS:
+            raise ValueError(f"encoder.blocks {blocks!r} has more than {MOST_BLOCKS} blocks")
+        kinds += [match[2]] * int(count)
     return kinds
