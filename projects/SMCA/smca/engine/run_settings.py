@@ -148,5 +148,9 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
         else:
             found[prefix] = node
 
-    visit("", OmegaConf.to_container(cfg, resolve=True))
+    content = OmegaConf.to_container(cfg, resolve=False)
+    if isinstance(cfg.get("model"), DictConfig):
+        # Where a part refers to another field an earlier version may have written the value.
+        content["model"] = OmegaConf.to_container(cfg.model, resolve=True)
+    visit("", content)
     return found
