@@ -311,6 +311,35 @@ def test_tensors_that_no_model_has(tmp_path, name, tensor, words):
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.complex64, torch.uint16, torch.uint64, torch.bits8]
+)
+def test_values_that_no_model_has(tmp_path, dtype):
+    """Of some PyTorch cannot say whether they are finite, and complex NaN would pass for whole numbers."""
+    tensor = torch.zeros(4, dtype=torch.uint8).view(torch.uint8)
+    tensor = tensor.view(dtype) if dtype in (torch.bits8, torch.float8_e4m3fn) else tensor.to(dtype)
+    torch.save({"w": tensor}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"the tensor w holds .* values, which no model here has"):
+        read_model_file(tmp_path / "w.pth")
+
+
+def test_tensors_that_lie_in_the_same_bytes(tmp_path):
+    """A file of 8 MB must not fill a model of gigabytes; heads that layers share are stored under some names."""
+    base = torch.zeros(2_000_000)
+    torch.save({str(i): base[i : i + 1_999_000] for i in range(40)}, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").stat().st_size < 9_000_000
+    with pytest.raises(ValueError, match="claim several times the values that it holds"):
+        read_model_file(tmp_path / "w.pth")
+    head = torch.zeros(100, 100)
+    torch.save({f"heads.{i}.weight": head for i in range(7)}, tmp_path / "shared.pth")
+    assert len(read_model_file(tmp_path / "shared.pth").state_dict) == 7
+
+
+def test_only_a_wrapper_of_all_names_is_taken_off(tmp_path):
+    torch.save({"module.a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "w.pth")
+    assert set(read_model_file(tmp_path / "w.pth").state_dict) == {"module.a", "b"}
+
+
 def test_what_a_program_in_an_archive_would_call_is_said(tmp_path):
     class Call:
         def __reduce__(self):
@@ -375,3 +404,40 @@ def test_containers_that_others_store_beside_the_weights(tmp_path, zipped):
     }
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     assert torch.equal(read_model_file(tmp_path / "w.pth").state_dict["w"], torch.ones(1))
+
+
+# A key that takes for ever to hash, each tuple the one before twice.
+ENDLESS = (
+    b"}"
+    + b")"
+    + b"".join(b"q" + bytes([k]) + b"h" + bytes([k]) + b"\x86" for k in range(60))
+    + b"Ns."
+)
+
+
+@pytest.mark.parametrize("protocol", [b"\x80\x02", b"\x80\x09"])
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL", "Data.pkl"])
+def test_what_pytorch_would_read_is_what_is_looked_at(tmp_path, protocol, name):
+    """PyTorch's reader knows no capitals, and goes on where a pickle says a protocol that does not exist."""
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr(f"archive/{name}", protocol + ENDLESS)
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_model_file(tmp_path / "w.pth")
+
+
+def test_two_parts_of_one_name(tmp_path):
+    torch.save({"w": torch.zeros(1)}, tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive:
+        archive.writestr("w/DATA.pkl", b"\x80\x02" + ENDLESS)
+    with pytest.raises(ValueError, match=r"one part data\.pkl"):
+        read_model_file(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("protocol", [b"\x80\x02", b"\x80\x09"])
+def test_the_old_format_is_looked_at_whatever_protocol_it_says(tmp_path, protocol):
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    content = b"".join(pickle.dumps(part, 2) for part in head) + protocol + ENDLESS
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_model_file(tmp_path / "w.pth")

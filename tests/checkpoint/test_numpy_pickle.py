@@ -285,3 +285,30 @@ def test_what_is_shared_stays_shared(tmp_path):
     content = nested(4, lambda value: [value] * 100)
     found = load_numpy_pickle(write(tmp_path / "laughs.pkl", {"model": content}))
     assert found["model"][0] is found["model"][99]
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_one_text_as_the_content_of_many_arrays(tmp_path, protocol):
+    """In a pickle one may be named again and again, in a few bytes each time."""
+    array = np.zeros(100_000, np.uint8)
+    function, arguments, state = array.__reduce__()
+    shared = state[-1]
+
+    class Again:
+        def __reduce__(self):
+            return function, arguments, (*state[:-1], shared)
+
+    path = tmp_path / "again.pkl"
+    path.write_bytes(pickle.dumps({"model": {str(i): Again() for i in range(50)}}, protocol))
+    assert path.stat().st_size < 250_000
+    with pytest.raises(UnsafePickleError, match="claim several times the bytes"):
+        load_numpy_pickle(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_arrays_of_every_protocol_are_within_what_the_file_holds(tmp_path, protocol):
+    arrays = {str(i): np.full(1000, 200 + i, np.uint8) for i in range(5)}
+    path = tmp_path / "w.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays}, protocol))
+    found = load_numpy_pickle(path)["model"]
+    assert all(np.array_equal(found[name], value) for name, value in arrays.items())

@@ -137,3 +137,18 @@ def test_the_first_step_may_be_the_last_and_the_time_left_counts_hooks_in(tmp_pa
     run.run(0, 1)
     # It looks at the start, after the step and at the end; four more of those ten seconds are left.
     assert lines(tmp_path)[0]["eta_seconds"] == 40.0
+
+
+def test_a_step_that_fails_has_no_line(tmp_path):
+    """It may have come to know numbers before."""
+
+    class Fails(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 5:
+                self.trainer.storage.put_scalar("early", 1.0)
+                raise ValueError("gone")
+
+    hooks = [Note(), Fails(), RecordHook(output_dir=str(tmp_path), max_iter=8, period=3)]
+    with pytest.raises(ValueError, match="gone"):
+        tiny_training(tmp_path, extra_hooks=hooks).run(0, 8)
+    assert iterations(tmp_path) == [2, 4]

@@ -208,3 +208,7 @@ def test_names_that_a_spreadsheet_or_terminal_would_obey(tmp_path, name, cell):
     assert row["file"] == r"a\x1b[2Jb.jpg"
     # Drawings and lines show what the table does.
     assert class_name(0, [name]) == cell.removeprefix("'")
+
+
+def test_a_class_without_a_name_is_its_number():
+    assert [class_name(k, ["cat"]) for k in (0, 1, 7)] == ["cat", "1", "7"]

@@ -151,3 +151,10 @@ def test_what_may_not_be_read_is_named(closed):
         for read in (read_image, VideoReader):
             with pytest.raises(ValueError, match=r"it cannot be read \(Permission denied\)"):
                 read(path)
+
+
+def test_names_that_some_systems_take_for_the_same(tmp_path):
+    names = OutputNames(folder=tmp_path, inputs=[])
+    assert [names.take(name).name for name in ("x.jpg", "X.jpg", "x.JPG")] == [
+        "x.jpg", "X_2.jpg", "x_3.JPG",
+    ]  # fmt: skip

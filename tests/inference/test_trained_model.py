@@ -31,7 +31,7 @@ def refused(content, tmp_path, info, state=None) -> str:
     ("path", "value", "words"),
     [
         ("decoder.num_queries", 20_000_000, "which no model has"),
-        ("decoder.num_queries", 90_000, "of another shape (decoder.query_embedding"),
+        ("decoder.num_queries", 4_000, "of another shape (decoder.query_embedding"),
         ("decoder.num_layers", 10**9, "which no model has"),
         ("backbone.stem_channels", 4096, "of another shape"),
         ("neck.embed_dim", 1e300, "which no model has"),

@@ -10,6 +10,7 @@ from smca.modeling import (
     CrossEntropyClassification,
     FocalClassification,
     HungarianMatcher,
+    MoreOutputs,
     SetCriterion,
     Target,
 )
@@ -214,3 +215,22 @@ def test_processes_average_over_the_mean_number_of_boxes(monkeypatch):
     outputs, targets = drawn_outputs(1, 2), drawn_targets(1, 1)
     losses = criterion(outputs, targets)
     torch.testing.assert_close(losses, criterion(outputs, targets, 5.0))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_more_outputs_have_losses_of_their_own_name_and_weight(known):
+    criterion = built()
+    main, other = drawn_outputs(1, 2), drawn_outputs(2, 2)
+    targets, others = drawn_targets(2, 1), drawn_targets(1, 3)
+    matches = criterion.match(other, others) if known else None
+    more = {"hints": MoreOutputs(other, matches, others, weight=0.25)}
+
+    losses = criterion({**main, "more": more}, targets)
+
+    alone, apart = criterion(main, targets), criterion(other, others, 3)
+    assert losses.keys() == {*alone, *(f"hints_{name}" for name in apart)}
+    for name, value in alone.items():
+        torch.testing.assert_close(losses[name], value)
+    for name, value in apart.items():
+        # Averaged over the boxes of the batch.
+        torch.testing.assert_close(losses[f"hints_{name}"], 0.25 * value)

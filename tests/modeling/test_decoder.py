@@ -6,7 +6,7 @@ from torch.func import functional_call
 
 from helpers.builders import draw_parameters, feature_levels, sizes_tensor
 from helpers.oracles import DecoderOracle, image_levels, params_of
-from smca.modeling import Decoder, SpatialModulation
+from smca.modeling import Decoder, Queries, SpatialModulation
 
 EMBED_DIM, HEADS, LAYERS, QUERIES = 16, 4, 3, 5
 # Of two sizes, neither a multiple of the strides.
@@ -225,3 +225,22 @@ def test_modulation_of_another_shape_is_an_error(asked, words):
 
     with pytest.raises(ValueError, match=f"modulation was built for {words}"):
         Decoder(num_layers=LAYERS, embed_dim=EMBED_DIM, num_heads=HEADS, modulation=modulation)
+
+
+class Anchored(torch.nn.Module):
+    """Queries that start at points of their own."""
+
+    def forward(self, batch_size, targets=None):
+        zeros = torch.zeros(batch_size, QUERIES, EMBED_DIM).double()
+        return Queries(zeros, zeros + 1, references=torch.ones(batch_size, QUERIES, 4).double())
+
+
+@pytest.mark.parametrize("modulation", [None, INDEPENDENT])
+def test_boxes_are_relative_to_the_prior_and_without_one_to_the_queries(modulation):
+    decoder = built_decoder(modulation)
+    decoder.query_embedding = Anchored()
+    decoded = decoder(feature_levels(IMAGES, (32,), EMBED_DIM), sizes_tensor(IMAGES))
+    if modulation is None:
+        assert torch.equal(decoded.references, torch.ones(1, 2, QUERIES, 4).double())
+    else:
+        assert torch.equal(decoded.references, decoded.priors[0].center_logits[None])

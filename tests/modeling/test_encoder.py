@@ -154,3 +154,21 @@ def test_heads_that_do_not_divide_the_width_are_an_error():
 def test_more_blocks_than_any_model_has(blocks):
     with pytest.raises(ValueError, match="has more than 100 blocks"):
         parse_blocks(blocks)
+
+
+@pytest.mark.parametrize("branch", ["attention", "ffn"])
+def test_dropout_acts_on_each_branch(branch):
+    """With the other branch silent, all that changes from call to call is this one's dropout."""
+    block = built_block("intra").train()
+    silent = block.ffn if branch == "attention" else [a.out_proj for a in block.attention]
+    for module in silent:
+        for parameter in module.parameters():
+            torch.nn.init.zeros_(parameter)
+    block.dropout.p = 0.5
+    for module in (*block.attention, *(ffn.dropout for ffn in block.ffn)):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        else:
+            module.dropout = 0.0
+    levels = feature_levels([(64, 64)], STRIDES, EMBED_DIM)
+    assert not torch.equal(block(levels)[0].tokens, block(levels)[0].tokens)

@@ -301,3 +301,12 @@ def test_parts_that_do_not_fit_are_an_error(path, value, words):
 
     with pytest.raises(ValueError, match=words):
         instantiate(config)
+
+
+@pytest.mark.parametrize(("wanted", "side"), [(0, 128), (24, 192), (32, 128)])
+def test_padding_suits_the_backbone_and_the_levels(wanted, side, monkeypatch):
+    """Strides up to 64, and a backbone that wants multiples of its own."""
+    model = small_model("smca")
+    monkeypatch.setattr(type(model.backbone), "size_divisibility", wanted, raising=False)
+    images = [{"image": torch.zeros(3, *size)} for size in ((70, 100), (100, 70))]
+    assert model.preprocess_images(images, isolate=True).tensor.shape[-2:] == (side, side)

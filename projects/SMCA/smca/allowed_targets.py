@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from .text import clip, printable
+
 _PARTS = {
     "smca.modeling.backbone": ("build_resnet",),
     "smca.modeling.classification": ("CrossEntropyClassification", "FocalClassification"),
@@ -57,7 +59,13 @@ _LONGEST_LIST = 100
 _LARGEST = 1e9
 _LARGEST_COUNT = 100_000
 _COUNTS = ("embed_dim", "ffn_dim", "stem_channels", "out_channels", "fc_dims", "conv_dims")
-_LARGEST_OF = {"num_layers": 100, "num_levels": 32, "num_conv": 100, "num_convs": 100}
+_LARGEST_OF = {
+    "num_queries": 5000,
+    "num_layers": 100,
+    "num_levels": 32,
+    "num_conv": 100,
+    "num_convs": 100,
+}
 
 
 def allow_target(name: str) -> None:
@@ -138,7 +146,9 @@ def _nodes(model: Any, name: str) -> list[tuple[str, Any]]:
         path, node = waiting.pop()
         found.append((path, node))
         if isinstance(node, dict):
-            waiting.extend((f"{path}.{key}", value) for key, value in node.items())
+            waiting.extend(
+                (f"{path}.{clip(printable(str(key)), 50)}", value) for key, value in node.items()
+            )
         elif isinstance(node, list | tuple):
             waiting.extend((f"{path}[{i}]", value) for i, value in enumerate(node))
     return found

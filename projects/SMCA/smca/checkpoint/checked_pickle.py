@@ -59,7 +59,8 @@ def check_keys(keys: Iterable) -> None:
         UnsafePickleError: for a key that may hold other objects.
     """
     for key in keys:
-        if not isinstance(key, str | bytes | int | float | None):
+        is_plain = isinstance(key, str | bytes | int | float | _Nothing | None)
+        if not is_plain and key not in (_Nothing, _NothingOfItems):
             raise UnsafePickleError(f"it has a {type(key).__name__} for a key, not a name")
 
 
@@ -72,15 +73,15 @@ def check_pickles(file: BinaryIO, *, is_old: bool) -> None:
 
     Raises:
         UnsafePickleError: for a key that is no name or number.
+        ValueError: if this reads the file otherwise than PyTorch might, which is more tolerant of damage.
     """
     try:
         for _ in range(_PICKLES_OF_OLD_FILES if is_old else 1):
             _KeysOnly(file, encoding="latin1").load()
     except UnsafePickleError:
         raise
-    except Exception:
-        # What else is wrong with it PyTorch says.
-        return
+    except Exception as error:
+        raise ValueError("it is cut off or no file of torch.save") from error
 
 
 class _KeysOnly(CheckedUnpickler):
@@ -101,6 +102,9 @@ class _Nothing:
             if isinstance(argument, list | tuple):
                 cls._check(argument)
         return super().__new__(cls)
+
+    def __call__(self, *arguments: Any) -> "_Nothing":
+        return _NothingOfItems(*arguments)
 
     @classmethod
     def _check(cls, items: Iterable) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .checked_pickle import UnsafePickleError, check_pickles
+from .checked_pickle import check_pickles
 from .numpy_pickle import load_numpy_pickle
 
 _ZIP = b"PK\x03\x04"
@@ -108,7 +108,7 @@ def _read_torch(path: Path, *, mmap: bool = False) -> Any:
         raise ValueError(f"{path} cannot be read as a checkpoint: {damage}")
     try:
         _check_keys(path, is_zip=is_zip)
-    except UnsafePickleError as error:
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
     # DETR's training script stores its command line beside the model, a plain record.
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -127,9 +127,11 @@ def _check_keys(path: Path, *, is_zip: bool) -> None:
             check_pickles(file, is_old=True)
             return
         archive = stack.enter_context(zipfile.ZipFile(file))
-        for name in archive.namelist():
-            if name.endswith("data.pkl"):
-                check_pickles(stack.enter_context(archive.open(name)), is_old=False)
+        # PyTorch takes the first that has the name, in capitals or not.
+        found = [name for name in archive.namelist() if name.casefold().endswith("data.pkl")]
+        if len(found) != 1 or not found[0].endswith("/data.pkl"):
+            raise ValueError("it is no file of torch.save, which has one part data.pkl")
+        check_pickles(stack.enter_context(archive.open(found[0])), is_old=False)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .coco_categories import COCO_CLASS_NAMES
 from .convert_released import convert_released, convert_resnet_name
 from .fetch import fetch_weights
 from .load_report import BY_NAME, LoadReport
-from .model_file import ModelFile, first_not_finite, read_model_file
+from .model_file import ModelFile, first_not_finite, of_another_kind, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
 TIMM_PREFIX = "timm://"
@@ -135,7 +135,11 @@ def _fit(
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """The tensors to load into a model with the state dict ``own``, and what became of them all."""
     given = weights.tensors
-    whole = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    whole = {
+        k: v
+        for k, v in given.items()
+        if k in own and own[k].shape == v.shape and not of_another_kind(own[k], v)
+    }
     partial, resized = {}, []
     classes = known_classes(weights.class_names, class_names)
     if classes is not None:
@@ -158,7 +162,7 @@ def _fit(
         resized=resized,
         classes=classes,
         misshapen=[
-            f"{k} {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+            f"{k} {_described(given[k])} instead of {_described(own[k])}"
             for k in given
             if k in own and k not in fitting
         ],
@@ -167,6 +171,11 @@ def _fit(
         moving_averages=weights.moving_averages,
     )
     return fitting, outcome
+
+
+def _described(tensor: Tensor) -> str:
+    """Its shape, with the type of its values where that is unusual."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {tensor.dtype}")
 
 
 def _torchvision_backbone(name: str) -> dict[str, Tensor]:

@@ -16,6 +16,13 @@ from .coco_categories import COCO_CLASS_NAMES
 from .file_content import read_content
 from .model_info import INFO_KEY, ModelInfo
 
+_DTYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+_SHARED_BYTES = 1 << 24
+"""A head that all layers share is stored under several names."""
+
 CONVERTED_KEY = "converted_from"
 """Beside "model" in what convert_file writes: the name of the released file, whose classes are COCO's."""
 
@@ -142,9 +149,21 @@ def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
         if problem is not None:
             raise ValueError(f"checkpoint {path}: the tensor {printable(name)[:100]} {problem}")
         tensors[name] = value
+    if _are_copies(tensors):
+        raise ValueError(
+            f"checkpoint {path}: its tensors claim several times the values that it holds, since they share them; save "
+            "a .clone() of each"
+        )
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _are_copies(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors lie in the same bytes over and over, more than weights that several layers share do."""
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors.values()}
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return claimed > 2 * sum(storage.nbytes() for storage in storages.values()) + _SHARED_BYTES
 
 
 def _oddity(name: str, tensor: Tensor) -> str | None:
@@ -157,9 +176,16 @@ def _oddity(name: str, tensor: Tensor) -> str | None:
         return f"is not dense ({'nested' if tensor.is_nested else tensor.layout}); save it with .to_dense()"
     if tensor.is_quantized:
         return "is quantised; save it with .dequantize()"
+    if tensor.dtype not in _DTYPES:
+        return f"holds {str(tensor.dtype).removeprefix('torch.')} values, which no model here has"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return "claims more values than the file holds (it is expanded); save a .clone() of it"
     return None
+
+
+def of_another_kind(own: Tensor, given: Tensor) -> bool:
+    """Whether one holds fractions and the other whole numbers, as a weight and a counter do."""
+    return own.is_floating_point() != given.is_floating_point()
 
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:

@@ -4,6 +4,7 @@ A pickle is a program that names callables. Here it finds stand-ins for the few 
 ever make arrays, and nothing else.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,8 +36,10 @@ def load_numpy_pickle(path: str | Path) -> Any:
         ValueError: if it is no pickle, or a damaged one.
     """
     with open(path, "rb") as file:
+        unpickler = _NumpyUnpickler(file, encoding="latin1")
+        unpickler.budget = 2 * os.fstat(file.fileno()).st_size
         try:
-            return _plain(_NumpyUnpickler(file, encoding="latin1").load(), {})
+            return _plain(unpickler.load(), {})
         except UnsafePickleError:
             raise
         except MemoryError as error:
@@ -49,7 +52,19 @@ def load_numpy_pickle(path: str | Path) -> Any:
 
 
 class _NumpyUnpickler(CheckedUnpickler):
-    """Stand-ins are bound methods, whose attributes a file cannot set."""
+    """Stand-ins are bound methods, whose attributes a file cannot set.
+
+    Attributes:
+        budget: bytes that may still be made. One piece of text can be named as the content of many arrays.
+    """
+
+    budget = 0
+
+    def spend(self, data: bytes) -> bytes:
+        self.budget -= len(data)
+        if self.budget < 0:
+            raise UnsafePickleError("its arrays claim several times the bytes that it has")
+        return data
 
     def find_class(self, module: str, name: str) -> Any:
         module = _MODULES.get(module, module)
@@ -96,16 +111,18 @@ class _NumpyUnpickler(CheckedUnpickler):
             raise UnsafePickleError(
                 "it holds arrays of a class of their own, or no array as numpy writes it"
             )
-        return _Array()
+        return _Array(self.spend)
 
     def _scalar(self, dtype: "_DType", data: Any) -> Any:
-        return _shaped(data, dtype, (), "C")[()]
+        return _shaped(self.spend(_as_bytes(data)), dtype, (), "C")[()]
 
     def _frombuffer(
         self, data: Any, dtype: "_DType", shape: Any, order: str, axes: Any = None
     ) -> "_Array":
-        array = _Array()
-        array.value = _shaped(data, dtype, shape, "F" if order == "F" else "C")
+        array = _Array(self.spend)
+        array.value = _shaped(
+            self.spend(_as_bytes(data)), dtype, shape, "F" if order == "F" else "C"
+        )
         if order == "K" and axes is not None:
             array.value = array.value.transpose(axes)
         return array
@@ -114,10 +131,10 @@ class _NumpyUnpickler(CheckedUnpickler):
         # How protocols up to 2 write bytes.
         if encoding != "latin1":
             raise UnsafePickleError(f"it encodes text as {str(encoding)[:20]!r}")
-        return text.encode("latin1")
+        return self.spend(text.encode("latin1"))
 
     def _bytes(self, data: bytes = b"") -> bytes:
-        return _as_bytes(data)
+        return self.spend(_as_bytes(data))
 
 
 class _DType:
@@ -141,13 +158,15 @@ class _DType:
 class _Array:
     """An array, which is pickled empty and then gets its state."""
 
-    def __init__(self):
+    def __init__(self, spend: Callable[[bytes], bytes]):
+        self._spend = spend
         self.value = None
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, is_fortran, data = state
         if version != 1:
             raise UnsafePickleError("it holds an array as numpy does not write it")
+        data = self._spend(_as_bytes(data))
         self.value = _shaped(data, dtype, shape, "F" if is_fortran else "C")
 
 
@@ -169,11 +188,11 @@ def _plain(content: Any, seen: dict[int, Any], depth: int = 4) -> Any:
     return seen[id(content)]
 
 
-def _shaped(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _shaped(data: bytes, dtype: Any, shape: Any, order: str) -> np.ndarray:
     if not isinstance(dtype, _DType):
         raise UnsafePickleError("it holds an array of an unknown type")
     # A copy, since arrays over bytes cannot be written to.
-    return np.frombuffer(_as_bytes(data), dtype.numpy).reshape(shape, order=order).copy()
+    return np.frombuffer(data, dtype.numpy).reshape(shape, order=order).copy()
 
 
 def _as_bytes(data: Any) -> bytes:

@@ -87,10 +87,7 @@ def load_coco_json(path: str | os.PathLike, *, label: str, keep_segmentation: bo
     except RecursionError as error:
         raise ValueError(f"{label} is no COCO json: it is nested too deeply") from error
     except ValueError as error:
-        with Path(path).open("rb") as file:
-            known = format_of_file(file.read(_HEAD))
-        reason = f"but {known}" if known else f"not even a json file: {error}"
-        raise ValueError(f"{label} is no COCO json, {reason}") from error
+        raise ValueError(f"{label} is no COCO json, {_why_no_json(Path(path), error)}") from error
     known = format_of_json(content)
     if known:
         raise ValueError(f"{label} is no COCO json, but {known}")
@@ -104,6 +101,19 @@ def load_coco_json(path: str | os.PathLike, *, label: str, keep_segmentation: bo
     if not isinstance(content.get("annotations", []), list):
         raise ValueError(f"{label} is no COCO json: it has no list 'annotations'")
     return content
+
+
+def _why_no_json(path: Path, error: ValueError) -> str:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    known = format_of_file(head, name=path.name)
+    if known:
+        return f"but {known}"
+    if not head.strip():
+        return "for it is empty"
+    if isinstance(error, UnicodeDecodeError) and head.lstrip()[:1] in (b"{", b"["):
+        return f"but text in another encoding than UTF-8 ({error.reason}): save it as UTF-8"
+    return f"not even a json file: {error}"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ of which it is clear what is meant, such as a number written as text, have kinds
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,13 @@ def parse_coco(content: dict) -> CocoFile:
     class_ids, names = _read_categories(categories)
     class_names = distinct_names(names, class_ids)
     annotations = Records(content.get("annotations", []), "annotation")
-    columns = _read_annotations(annotations, image_ids, class_ids)
+    columns = _read_annotations(
+        annotations,
+        image_ids,
+        class_ids,
+        bad_image_ids=_ids_of_bad(images, image_ids),
+        bad_class_ids=_ids_of_bad(categories, class_ids),
+    )
     tables = CocoTables(
         image_ids=image_ids,
         file_names=file_names,
@@ -126,13 +133,33 @@ def distinct_names(names: Sequence[str], ids: Sequence) -> list[str]:
     ]
 
 
-def _read_annotations(annotations: Records, image_ids: list, class_ids: list) -> dict:
+def _ids_of_bad(records: Records, good_ids: list) -> set:
+    """Ids that no good record has, as number and as text: one that is written as text may be meant as a number."""
+    ids: set = set()
+    for index in np.flatnonzero(~records.good):
+        value = records.field(index, "id")
+        for wanted in (int, str):
+            with contextlib.suppress(ValueError):
+                ids.add(repairs.id_of_type(value, wanted))
+    return ids.difference(good_ids)
+
+
+def _read_annotations(
+    annotations: Records,
+    image_ids: list,
+    class_ids: list,
+    *,
+    bad_image_ids: set,
+    bad_class_ids: set,
+) -> dict:
+    """Annotations of a bad image or category cannot be used, which is no fault of their own."""
     ids = annotations.read_ids()
-    image_of = _read_id(annotations, "image_id", like=image_ids)
-    class_of = _read_id(annotations, "category_id", like=class_ids)
+    image_of = _read_id(annotations, "image_id", like=image_ids, unusable=bad_image_ids)
+    class_of = _read_id(annotations, "category_id", like=class_ids, unusable=bad_class_ids)
     numbers = {class_id: index for index, class_id in enumerate(class_ids)}
     class_index = np.array([numbers.get(c, -1) for c in class_of], dtype=np.int64)
-    for index in np.flatnonzero(class_index < 0):
+    of_bad_class = np.array([c in bad_class_ids for c in class_of], dtype=bool)
+    for index in np.flatnonzero((class_index < 0) & ~of_bad_class):
         known = ", ".join(map(show, class_ids[:5])) + (", ..." if len(class_ids) > 5 else "")
         annotations.reject(
             index,
@@ -154,8 +181,10 @@ def _read_annotations(annotations: Records, image_ids: list, class_ids: list) ->
 
     numbers = {image_id: index for index, image_id in enumerate(image_ids)}
     image_index = np.array([numbers.get(i, -1) for i in image_of], dtype=np.int64)
-    unknown = annotations.good & (image_index < 0)
-    good = np.flatnonzero(annotations.good & (image_index >= 0))
+    of_bad_image = np.array([i in bad_image_ids for i in image_of], dtype=bool)
+    usable = annotations.good & ~of_bad_class & ~of_bad_image
+    unknown = usable & (image_index < 0)
+    good = np.flatnonzero(usable & (image_index >= 0))
     if image_ids and unknown.any() and not good.size:
         first = int(np.flatnonzero(unknown)[0])
         annotations.reject(
@@ -181,8 +210,10 @@ def _read_annotations(annotations: Records, image_ids: list, class_ids: list) ->
     )
 
 
-def _read_id(records: Records, key: str, like: list | None = None) -> list:
-    """Ids are all numbers or all strings, ``like`` those that they refer to."""
+def _read_id(
+    records: Records, key: str, like: list | None = None, unusable: Collection = ()
+) -> list:
+    """Ids are all numbers or all strings, ``like`` those that they refer to, or ``unusable`` ones."""
     ids = records.read(key, {int, str}, "a whole number", convert=whole_number)
     counts = collections.Counter(map(type, like if like else ids))
     if not counts:
@@ -191,7 +222,7 @@ def _read_id(records: Records, key: str, like: list | None = None) -> list:
     if set(map(type, ids)) <= {usual}:
         return ids
     example = next((i for i in (like or ids) if type(i) is usual), None)
-    known = set(like or ())
+    known = {*(like or ()), *unusable}
     for index, value in enumerate(ids):
         if type(value) is not usual:
             said = f"has {key} {show(value)}, where others are such as {show(example)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .coco_fields import show
 from .coco_json import file_key
 from .coco_source import CocoSource, register_coco
 from .detection_dataset import load_detection_dataset
@@ -48,17 +49,24 @@ def register_custom_dataset(
     """The first half of :func:`load_custom_dataset`, with its arguments and errors."""
     if not json_file:
         raise ValueError(f"{field}_json is not set: give the COCO json, {field}_json=FILE")
-    json_file = os.path.expanduser(os.fspath(json_file))
+    json_file = _path(json_file, f"{field}_json")
     if os.path.isdir(json_file):
         raise ValueError(f"{field}_json: {json_file} is a folder, but one COCO json is needed")
     if file_key(json_file) is None:
         raise ValueError(f"{field}_json: there is no file {json_file}")
-    image_root = os.path.expanduser(os.fspath(image_root or os.path.dirname(json_file) or "."))
+    image_root = _path(image_root or os.path.dirname(json_file) or ".", f"{field}_images")
     if not os.path.isdir(image_root):
         raise ValueError(f"{field}_images: there is no folder {image_root}")
     if classes_from:
-        classes_from = os.path.expanduser(os.fspath(classes_from))
+        classes_from = _path(classes_from, f"classes_from of {field}_json")
     known = classes_from and file_key(classes_from) is not None
     register_coco(
         CocoSource(names, json_file, image_root, classes_from=classes_from if known else None)
     )
+
+
+def _path(value: object, field: str) -> str:
+    """Without ``~``. An override such as data.train_json=5 is a number."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{field} must be a path, not {show(value)}")
+    return os.path.expanduser(os.fspath(value))

@@ -230,16 +230,24 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
 
 
 def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
-    """Say once in a log how many images have more objects than the model can find.
+    """Say once in a log how many images of a training have more objects than the model can find.
 
     Args:
-        dataset: dataset dicts.
+        dataset: dataset dicts to train on.
         num_queries: of the model.
         names: what the data set is called.
+
+    Raises:
+        ValueError: if no image has an object, so that there is nothing to learn.
     """
     counts = np.array(
         [sum(not a.get("iscrowd", 0) for a in r.get("annotations", ())) for r in dataset]
     )
+    if not counts.any():
+        raise ValueError(
+            f"{names} has no object to learn from: its {len(counts)} images have no annotations, or only crowds and "
+            "boxes that cannot be used; smca-check-dataset says which"
+        )
     crowded = int((counts > num_queries).sum())
     if crowded:
         most = int(counts.argmax())

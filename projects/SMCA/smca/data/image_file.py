@@ -77,6 +77,19 @@ def is_turned(path: str | os.PathLike) -> bool:
         return _orientation(image) in _TURNED
 
 
+def has_8_bits_in_more(path: str | os.PathLike, pixels: np.ndarray) -> bool:
+    """Whether a file is black only because its 8-bit values stand in 16 or 32 bits, as a viewer shows it, too.
+
+    Args:
+        path: of a file that can be read.
+        pixels: what :func:`read_image` returned, uint8; only a black one costs a second look at the file.
+    """
+    if pixels.any():
+        return False
+    with _quiet_pil(MAX_DATA_SET_PIXELS), _opened(path, MAX_DATA_SET_PIXELS) as image:
+        return image.mode.startswith("I") and 0 < np.asarray(image).max() < 256
+
+
 def image_to_bgr(image: Image.Image) -> np.ndarray:
     """A PIL image of any mode, converted as :func:`read_image` does.
 
@@ -182,7 +195,10 @@ def _as_shown(image: Image.Image) -> Image.Image:
 
 
 def _gray_of_numbers(image: Image.Image) -> Image.Image:
-    """Integers of 16 bits and floats in [0, 1], scaled to 8 bits."""
+    """Integers of 16 bits and floats in [0, 1], scaled to 8 bits.
+
+    The type decides on the scale, never the values: an image must not look brighter for being dark all over.
+    """
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if image.mode == "F":

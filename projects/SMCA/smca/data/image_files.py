@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,11 @@ from detectron2.utils.file_io import PathManager
 from .image_file import read_image_size
 
 _THREADS = 8
+BACKSLASH_ADVICE = "only Windows takes it for a folder's end, write / instead"
+
+
+MISSING, DENIED = "missing", "permission denied"
+"""What :func:`file_problem` says."""
 
 
 def is_file(path: str) -> bool:
@@ -20,6 +26,19 @@ def is_file(path: str) -> bool:
         return PathManager.isfile(path)
     except (OSError, ValueError):
         return False
+
+
+def file_problem(path: str) -> str:
+    """Empty for a file, else whether it is missing or its folder may not be entered, which ``isfile`` does not tell."""
+    if is_file(path):
+        return ""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return DENIED
+    except (OSError, ValueError):
+        pass
+    return MISSING
 
 
 def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:
@@ -50,13 +69,22 @@ def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
 def check_files_exist(paths: Sequence[str], *, label: str) -> None:
     """
     Raises:
-        ValueError: if a file is missing, naming the first one.
+        ValueError: if a file is missing or in a folder that may not be entered, naming the first one.
     """
-    missing = [path for path in paths if not is_file(path)]
-    if missing:
+    problems = [(path, problem) for path in paths if (problem := file_problem(path))]
+    denied = [path for path, problem in problems if problem == DENIED]
+    if denied:
         raise ValueError(
-            f"{len(missing)} of {len(paths)} image files of {label} are missing, the first is "
-            f"{missing[0]}; check the folder of its images"
+            f"{len(denied)} of {len(paths)} image files of {label} cannot be read, the first is "
+            f"{denied[0]} ({DENIED}); get the permission to enter its folder"
+        )
+    if problems:
+        first = problems[0][0]
+        advice = "check the folder of its images"
+        if "\\" in first:
+            advice = f"its name has a backslash: {BACKSLASH_ADVICE}"
+        raise ValueError(
+            f"{len(problems)} of {len(paths)} image files of {label} are missing, the first is {first}; {advice}"
         )
 
 

@@ -13,24 +13,33 @@ _COMPRESSED = {
     b"\xfd7zXZ": "xz (unpack it with unxz)",
     b"\x28\xb5\x2f\xfd": "zstd (unpack it with unzstd)",
 }
+_CHECKPOINT_SUFFIXES = (".pth", ".pt")
+_LONGEST_HEADER = 1024
 _NUMBER = r"-?\d+(\.\d+)?([eE][+-]?\d+)?"
 # A class, then a box or a polygon.
 _YOLO_LINE = re.compile(rf"\d+(\s+{_NUMBER}){{4,}}\s*")
 _YOLO_CONFIG = re.compile(r"^\s*(names|nc|train|val)\s*:", re.MULTILINE)
 
 
-def format_of_file(raw: bytes) -> str | None:
-    """Of what is no json in UTF-8, by its first bytes: "compressed with gzip (...)"; None if it is nothing known."""
-    for magic, name in _COMPRESSED.items():
+def format_of_file(raw: bytes, *, name: str = "") -> str | None:
+    """What is no json in UTF-8, such as "compressed with gzip (...)"; None if it is nothing known.
+
+    Args:
+        raw: its first bytes.
+        name: of the file.
+    """
+    if name.lower().endswith(_CHECKPOINT_SUFFIXES) or _is_zip_of_weights(raw):
+        return "a checkpoint (a model's weights): name the data set's annotations instead"
+    for magic, tool in _COMPRESSED.items():
         if raw.startswith(magic):
-            return f"compressed with {name}"
+            return f"compressed with {tool}"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or _has_zeros_between(raw):
         return "text in UTF-16: save it as UTF-8"
     text = raw.decode("utf-8-sig", errors="replace").strip()
     lines = text.splitlines()
     if text.startswith("<"):
-        name = "an annotation of Pascal VOC" if "<annotation" in text else "XML"
-        return f"{name}: {_CONVERT}"
+        kind = "an annotation of Pascal VOC" if "<annotation" in text else "XML"
+        return f"{kind}: {_CONVERT}"
     if not lines or text[0] in "{[":
         return None
     if all(map(_YOLO_LINE.fullmatch, lines[:5])):
@@ -58,6 +67,11 @@ def format_of_json(content: Any) -> str | None:
         if content.get("type") == "FeatureCollection":
             return f"GeoJSON: {_CONVERT}"
     return None
+
+
+def _is_zip_of_weights(raw: bytes) -> bool:
+    """As ``torch.save`` writes it, with its pickle in front."""
+    return raw.startswith(b"PK\x03\x04") and b"/data.pkl" in raw[:_LONGEST_HEADER]
 
 
 def _has_zeros_between(raw: bytes) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.structures import BoxMode
 
+from .box_doubts import find_box_doubts
 from .box_format import BoxFormat, find_box_format
 from .coco_faults import BoxFaults, clip_boxes, find_box_faults
 from .coco_tables import CocoTables
@@ -120,6 +121,12 @@ class PreparedDataset:
         said = []
         if not self.box_format.is_coco:
             said.append(f"{self.name}: {_wrong_format(self.box_format)}")
+        else:
+            counted = self.keep_image[self.tables.image_index] & ~self.tables.is_crowd
+            doubts = find_box_doubts(self.ground_truth, self.faults, counted)
+            said += [
+                f"{self.name}: {doubt.sentence}; check with smca-check-dataset" for doubt in doubts
+            ]
         if not (self.keep_object & ~self.tables.is_crowd).any():
             said.append(f"{self.name} has no object to learn from")
         return said

@@ -14,7 +14,7 @@ from smca.data.coco_records import CocoFile, parse_coco
 from smca.data.coco_repairs import REPAIRS
 from smca.data.coco_source import coco_source
 from smca.data.coco_tables import CocoTables
-from smca.data.image_files import is_file
+from smca.data.image_files import MISSING, file_problem
 
 from .convert import convert_records
 from .findings import (
@@ -85,7 +85,8 @@ def check_dataset(
         first = f"; {file.problems[0].sentence}" if file.problems else ""
         raise ValueError(f"{dataset} has no image record that can be read{first}")
     paths = [os.path.join(root, file_name) for file_name in tables.file_names]
-    if images and image_root is None and json_file == dataset and not any(map(is_file, paths)):
+    is_beside = image_root is None and json_file == dataset
+    if images and is_beside and all(file_problem(path) == MISSING for path in paths):
         raise ValueError(
             f"where are the images of {dataset}? None is in its own folder: name theirs with --images FOLDER, or leave "
             "them out with --no-images"
@@ -94,7 +95,7 @@ def check_dataset(
         *find_record_faults(file),
         *find_annotation_faults(tables, num_queries=num_queries),
     ]
-    if not any(problem.part == "annotation" for problem in file.problems):
+    if not file.problems:
         findings += find_lack_of_objects(tables)
     states = read_images(paths, workers=workers, progress=progress) if images else []
     if states:

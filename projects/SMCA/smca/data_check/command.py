@@ -17,6 +17,7 @@ from .check import ASSUMED_QUERIES, check_dataset
 from .fix import check_target, fix_dataset
 from .plot import draw_report
 from .table import format_report, report_as_json
+from .targets import check_writable, naming_option
 
 CLEAN, FAULTS, NOT_CHECKED = 0, 1, 2
 
@@ -97,8 +98,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     num_queries = _queries(args)
-    if args.workers < 0 or num_queries < 1:
-        raise ValueError("--workers must be 0 or more, and --num-queries 1 or more")
+    for option, value, least in (
+        ("--workers", args.workers, 0),
+        ("--num-queries", num_queries, 1),
+        ("--examples", args.examples, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{option} must be {least} or more, not {value}")
+    if args.fix and os.path.isfile(args.dataset):
+        check_target(args.dataset, args.fix, overwrite=args.force, name=args.dataset)
+    targets = (("--output", args.output), ("--json", args.report), ("--fix", args.fix))
+    for option, path in targets:
+        if path:
+            check_writable(path, option)
     if args.modules:
         sys.path.insert(0, os.getcwd())
     for module in args.modules:
@@ -112,15 +124,18 @@ def _run(args: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
     )
     if args.fix:
-        check_target(report, args.fix, overwrite=args.force)
+        check_target(report.json_file, args.fix, overwrite=args.force, name=report.name)
     print(format_report(report, examples=args.examples))
     if args.report:
-        _write_report(report_as_json(report), args.report)
+        with naming_option("--json", args.report):
+            _write_report(report_as_json(report), args.report)
     if args.output:
-        draw_report(report, args.output)
+        with naming_option("--output", args.output):
+            draw_report(report, args.output)
         print(f"\nPicture: {args.output}")
     if args.fix:
-        changes = fix_dataset(report, args.fix, overwrite=args.force)
+        with naming_option("--fix", args.fix):
+            changes = fix_dataset(report, args.fix, overwrite=args.force)
         print(f"\nWritten to {args.fix}, {report.json_file} is as it was. Changed:")
         print("\n".join(f"  {change}" for change in changes or ["nothing"]))
     return FAULTS if report.findings else CLEAN
@@ -143,6 +158,7 @@ def _queries(args: argparse.Namespace) -> int:
 
 
 def _write_report(content: dict, path: str) -> None:
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 

@@ -128,7 +128,7 @@ def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Find
     sizes = tables.sizes[tables.image_index]
     box_format = find_box_format(tables.boxes, sizes)
     if not box_format.is_coco:
-        examples = (_show_box(tables, i) for i in range(len(tables.boxes)))
+        examples = (show_box(tables, i) for i in range(len(tables.boxes)))
         remedy = "multiply them by the image's size; nothing tells whether they start at a corner or at the centre"
         found.append(finding(wrong_format(box_format), len(tables.boxes), examples, remedy))
     faults = find_box_faults(tables.boxes, sizes)
@@ -140,7 +140,7 @@ def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Find
     ):
         rows = np.flatnonzero(mask)
         if rows.size:
-            found.append(finding(kind, int(rows.size), (_show_box(tables, i) for i in rows)))
+            found.append(finding(kind, int(rows.size), (show_box(tables, i) for i in rows)))
     counts = objects_per_image(tables)
     crowded = np.flatnonzero(counts > num_queries)
     if crowded.size:
@@ -199,7 +199,8 @@ def _find_id_faults(tables: CocoTables) -> list[Finding]:
     return found
 
 
-def _show_box(tables: CocoTables, index: int) -> str:
+def show_box(tables: CocoTables, index: int) -> str:
+    """Names an object, its box and its image."""
     image = tables.image_index[index]
     box = ", ".join(f"{v:.6g}" for v in tables.boxes[index])
     size = "x".join(f"{v:.0f}" for v in tables.sizes[image])

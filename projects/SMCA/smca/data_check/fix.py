@@ -19,7 +19,7 @@ from smca.whole_file import replacing
 from .check import CheckReport
 from .convert import convert_records
 from .findings import is_id, repeated_ids
-from .image_check import ImageState
+from .image_check import DENIED, ImageState
 
 
 def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) -> list[str]:
@@ -37,7 +37,13 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
         ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image, or
             have no annotation left but crowds.
     """
-    check_target(report, target, overwrite=overwrite)
+    check_target(report.json_file, target, overwrite=overwrite, name=report.name)
+    denied = sum(state.is_denied for state in report.states)
+    if denied:
+        raise ValueError(
+            f"{denied} image files may not be read ({DENIED}), and nothing is known of them, so {target} was not "
+            "written; get the permission, or use --no-images"
+        )
     content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
     content.setdefault("annotations", [])
     annotations = len(content["annotations"])
@@ -52,7 +58,11 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     if not content["images"]:
         raise ValueError(f"{report.json_file}: no image would be left, so {target} was not written")
     crowds = [a.get("iscrowd") or a.get("ignore") for a in content["annotations"]]
-    if annotations and all(crowds):
+    if not annotations:
+        raise ValueError(
+            f"{report.json_file} has no annotations, so there is no object to learn from, and {target} was not written"
+        )
+    if all(crowds):
         told = ", ".join(f"{count} {what}" for what, count in changes.items()) or "only crowds"
         raise ValueError(
             f"{report.json_file}: none of its {annotations} annotations would be left to learn from ({told}), so "
@@ -62,17 +72,21 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     return [f"{count} {what}" for what, count in changes.items()]
 
 
-def check_target(report: CheckReport, target: str, *, overwrite: bool) -> None:
+def check_target(json_file: str | None, target: str, *, overwrite: bool, name: str) -> None:
     """
+    Args:
+        json_file: that is checked.
+        target: the new file.
+        overwrite: whether it may exist.
+        name: of the data set.
+
     Raises:
         ValueError: if ``target`` may not be written.
     """
-    if report.json_file is None:
-        raise ValueError(
-            f"{report.name} is made by code, so there is no json to fix; correct the code"
-        )
+    if json_file is None:
+        raise ValueError(f"{name} is made by code, so there is no json to fix; correct the code")
     if os.path.exists(target):
-        if os.path.samefile(target, report.json_file):
+        if os.path.samefile(target, json_file):
             raise ValueError(
                 f"{target} is the file that was checked; give --fix the name of a new one"
             )

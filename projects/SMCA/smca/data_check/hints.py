@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from smca.data.box_doubts import find_box_doubts
+from smca.data.box_format import find_box_format
+from smca.data.coco_faults import find_box_faults
 from smca.data.coco_tables import CocoTables
-from smca.data.image_files import is_file
+from smca.data.image_files import BACKSLASH_ADVICE, is_file
 
-from .findings import Finding, finding
+from .findings import Finding, finding, show_box
 from .image_check import ImageState
 
 # 12 bits in a file of 16 bits have a contrast of 15.
@@ -32,6 +35,7 @@ def find_hints(tables: CocoTables, root: str, states: Sequence[ImageState]) -> l
         for hint in (
             _doubled_files(names),
             _doubled_boxes(tables),
+            *_doubtful_boxes(tables),
             _unused_classes(tables),
             _backslashes(names),
             _doubled_folder(names, root),
@@ -61,6 +65,18 @@ def _doubled_boxes(tables: CocoTables) -> Finding | None:
     return finding("box drawn twice", int(doubled.size), texts, advice)
 
 
+def _doubtful_boxes(tables: CocoTables) -> Iterator[Finding]:
+    sizes = tables.sizes[tables.image_index]
+    if not find_box_format(tables.boxes, sizes).is_coco:
+        # That is a fault, and says more.
+        return
+    faults = find_box_faults(tables.boxes, sizes)
+    for doubt in find_box_doubts(tables.boxes, faults, ~tables.is_crowd):
+        rows = np.flatnonzero(doubt.mask)
+        texts = (show_box(tables, i) for i in rows)
+        yield finding(doubt.kind, int(rows.size), texts, f"{doubt.sentence}.")
+
+
 def _unused_classes(tables: CocoTables) -> Finding | None:
     used = np.bincount(tables.class_index[~tables.is_crowd], minlength=len(tables.class_names)) > 0
     unused = [name for name, is_used in zip(tables.class_names, used, strict=True) if not is_used]
@@ -72,7 +88,7 @@ def _unused_classes(tables: CocoTables) -> Finding | None:
 
 def _backslashes(names: Sequence[str]) -> Finding | None:
     found = [name for name in names if "\\" in name]
-    advice = "Only Windows takes it for a folder's end: write / instead."
+    advice = f"{BACKSLASH_ADVICE[0].upper()}{BACKSLASH_ADVICE[1:]}."
     return finding("backslash in a file name", len(found), found, advice) if found else None
 
 
@@ -105,10 +121,18 @@ def _of_states(tables: CocoTables, states: Sequence[ImageState]) -> Iterator[Fin
     if again:
         advice = "The same pixels under two names weigh twice, and in training and validation they spoil the numbers."
         yield finding("same picture twice", len(again), again, advice)
+    black = [
+        name for name, state in zip(names, states, strict=True) if state.has_8_bits_in_more
+    ]
+    if black:
+        advice = (
+            "They are black: their 16 or 32 bits are scaled to 8, but all values are below 256. Convert them to 8 bits."
+        )
+        yield finding("image without contrast, 8 bits stored in 16", len(black), black, advice)
     flat = [
         name
         for name, state in zip(names, states, strict=True)
-        if state.size and state.contrast <= _LOW_CONTRAST
+        if state.size and state.contrast <= _LOW_CONTRAST and not state.has_8_bits_in_more
     ]
     if len(flat) >= _MANY and len(flat) >= _MANY_SHARE * len(states):
         advice = (

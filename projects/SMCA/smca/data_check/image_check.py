@@ -11,22 +11,29 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 
-from smca.data.image_file import MAX_DATA_SET_PIXELS, is_turned, read_image
-from smca.data.image_files import is_file
+from smca.data.image_file import (
+    MAX_DATA_SET_PIXELS,
+    has_8_bits_in_more,
+    is_turned,
+    read_image,
+)
+from smca.data.image_files import DENIED, MISSING, file_problem
 
 from .findings import Finding, finding
 
 _CHUNK = 32
+NO_PERMISSION = f"image file: {DENIED}"
 
 
 class ImageState(NamedTuple):
     """
     Attributes:
         size: (width, height) in pixels as training reads it, EXIF rotation applied; None if it cannot.
-        error: "missing", or why the file cannot be read; empty if it can.
+        error: ``MISSING``, ``DENIED`` or why else the file cannot be read; empty if it can.
         turned: whether the EXIF rotation swaps width and height.
         contrast: largest minus smallest value of the channel that has most, of 255.
         digest: the same for files of the same pixels.
+        has_8_bits_in_more: whether it is black for 8-bit values in more bits.
     """
 
     size: tuple[int, int] | None
@@ -34,6 +41,11 @@ class ImageState(NamedTuple):
     turned: bool = False
     contrast: int = 255
     digest: str = ""
+    has_8_bits_in_more: bool = False
+
+    @property
+    def is_denied(self) -> bool:
+        return self.error == DENIED
 
 
 def read_images(paths: Sequence[str], *, workers: int, progress: bool) -> list[ImageState]:
@@ -52,13 +64,16 @@ def read_images(paths: Sequence[str], *, workers: int, progress: bool) -> list[I
 
 
 def read_image_state(path: str) -> ImageState:
-    if not is_file(path):
-        return ImageState(None, "missing")
+    if problem := file_problem(path):
+        return ImageState(None, problem)
     try:
         local = PathManager.get_local_path(path)
         pixels = read_image(local, max_pixels=MAX_DATA_SET_PIXELS)
         turned = is_turned(local)
+        black = has_8_bits_in_more(local, pixels)
     except (ValueError, OSError) as error:
+        if isinstance(error.__cause__ or error, PermissionError):
+            return ImageState(None, DENIED)
         return ImageState(None, " ".join(str(error).removeprefix(f"{path}: ").split()))
     height, width, channels = pixels.shape
     return ImageState(
@@ -66,6 +81,7 @@ def read_image_state(path: str) -> ImageState:
         turned=turned,
         contrast=int(np.ptp(pixels.reshape(-1, channels), axis=0).max()),
         digest=hashlib.blake2b(pixels, digest_size=8).hexdigest(),
+        has_8_bits_in_more=black,
     )
 
 
@@ -77,11 +93,12 @@ def find_image_faults(
         paths, states: of N files.
         stated: (N, 2) float64 (width, height) in pixels that the annotations give, inf where they give none.
     """
-    missing = [path for path, state in zip(paths, states, strict=True) if state.error == "missing"]
+    missing = [path for path, state in zip(paths, states, strict=True) if state.error == MISSING]
+    denied = [path for path, state in zip(paths, states, strict=True) if state.is_denied]
     unreadable = [
         f"{path}: {state.error}"
         for path, state in zip(paths, states, strict=True)
-        if state.error not in ("", "missing")
+        if state.error not in ("", MISSING, DENIED)
     ]
     other = []
     for path, state, (width, height) in zip(paths, states, stated.tolist(), strict=True):
@@ -92,7 +109,9 @@ def find_image_faults(
         other.append(f"{path} is {size}{note}, stated as {width:.0f}x{height:.0f}")
     found = (
         ("missing image file", missing),
+        (NO_PERMISSION, denied),
         ("unreadable image file", unreadable),
         ("image of another size", other),
     )
-    return [finding(kind, len(texts), texts) for kind, texts in found if texts]
+    advice = "get the permission to read it and to enter its folder; --fix writes nothing until then"
+    return [finding(kind, len(texts), texts, advice) for kind, texts in found if texts]

@@ -4,6 +4,7 @@ import datetime
 import functools
 import json
 import logging
+import math
 import os
 import time
 from collections import defaultdict
@@ -50,6 +51,8 @@ class RecordHook(HookBase):
         self._period = period
         self._saved: dict[str, tuple[float, int]] = {}
         self._files: list[_Guarded] = []
+        self._metrics: _MetricsFile | None = None
+        self._done = -1
         self._console: EventWriter | None = None
 
     def before_train(self) -> None:
@@ -62,7 +65,8 @@ class RecordHook(HookBase):
         path = self._output_dir / METRICS
         last = start - 1
         line = self._last_line(last, cut_back(path, start)) if start else {}
-        metrics = _MetricsFile(path, last, line)
+        self._done = last
+        self._metrics = metrics = _MetricsFile(path, last, line)
         self._files = [
             _Guarded(str(path), lambda: metrics),
             _Guarded(
@@ -84,6 +88,7 @@ class RecordHook(HookBase):
         return {**saved, **written, **evaluated}
 
     def after_step(self) -> None:
+        self._done = self.trainer.iter
         done = self.trainer.iter + 1
         if self._console is not None and (done % self._period == 0 or done == self._max_iter):
             self._write()
@@ -92,7 +97,12 @@ class RecordHook(HookBase):
         if self._console is None:
             return
         # Of a training that ended early, and of an evaluation that came after the last step.
-        self._write()
+        if self._done == self.trainer.iter or self.trainer.iter >= self._max_iter:
+            self._write()
+        else:
+            # A step that failed has no line, whatever it came to know before.
+            self._metrics.up_to = self._done
+            self._write_files()
         for file in self._files:
             file.close()
 
@@ -189,6 +199,7 @@ class _MetricsFile(EventWriter):
         self._path = path
         self._last = last
         self._pending = ""
+        self.up_to = math.inf
         if line:
             self._put(last, line)
 
@@ -198,7 +209,7 @@ class _MetricsFile(EventWriter):
     def write(self) -> None:
         by_iteration: dict[int, dict] = defaultdict(dict)
         for name, (v, i) in get_event_storage().latest_with_smoothing_hint(_WINDOW).items():
-            if i > self._last:
+            if self._last < i <= self.up_to:
                 by_iteration[i][name] = v
         for iteration, numbers in sorted(by_iteration.items()):
             self._put(iteration, numbers)

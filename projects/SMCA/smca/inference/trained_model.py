@@ -17,9 +17,10 @@ from smca.checkpoint import (
     read_model_file,
 )
 from smca.checkpoint.fetch import fetch_weights
+from smca.checkpoint.model_file import of_another_kind
 from smca.config import DETECTION_LIMITS, num_classes_of
 from smca.data.class_names import class_names, fill_num_classes
-from smca.text import printable
+from smca.text import clip, printable
 
 # Left in or out of a checkpoint without effect on predictions.
 _COUNTERS = "num_batches_tracked"
@@ -120,6 +121,7 @@ def _check_all(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         "missing": [n for n in own if n not in state and not n.endswith(_COUNTERS)],
         "unknown": [n for n in state if n not in own and not n.endswith(_COUNTERS)],
         "of another shape": [n for n in own if n in state and own[n].shape != state[n].shape],
+        "of another type": [n for n in own if n in state and of_another_kind(own[n], state[n])],
     }
     if any(problems.values()):
         found = [
@@ -134,4 +136,5 @@ def _check_all(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _some(names: list[str]) -> str:
-    return printable(", ".join(names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    shown = (clip(printable(name), 100) for name in names[:_LISTED])
+    return ", ".join(shown) + (", ..." if len(names) > _LISTED else "")

@@ -19,6 +19,8 @@ from smca.checkpoint import (
     read_model_file,
 )
 from smca.checkpoint.file_formats import ENCODERS
+from smca.checkpoint.model_file import of_another_kind
+from smca.text import clip
 from smca.whole_file import replacing
 
 from .index import FORMAT, ZooEntry, read_index
@@ -222,6 +224,14 @@ def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> Non
             f"{k} is {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
             for k in own
             if k in state and state[k].shape != own[k].shape
+        ),
+    ]
+    problems = [
+        *(clip(problem, 200) for problem in problems),
+        *(
+            f"{k} holds {state[k].dtype}"
+            for k in own
+            if k in state and of_another_kind(own[k], state[k])
         ),
     ]
     if problems:

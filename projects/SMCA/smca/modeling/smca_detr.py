@@ -21,6 +21,9 @@ from .neck import Neck
 from .padding import padding_mask
 from .target import Target
 
+_SMALLEST_STD = 1e-6
+"""Of pixels; smaller numbers may be 0 in single precision."""
+
 
 @META_ARCH_REGISTRY.register()
 class SMCA(nn.Module):
@@ -223,7 +226,7 @@ def _check_arguments(
         values = list(values)
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
             raise ValueError(f"{name} is {values}, it must have a number per channel, 3")
-    if not all(0 < value < math.inf for value in pixel_std):
+    if not all(_SMALLEST_STD <= value < math.inf for value in pixel_std):
         raise ValueError(f"pixel_std is {list(pixel_std)}, its numbers must be positive")
 
 
