@@ -122,6 +122,8 @@ def test_config_survives_save_and_reload(run, data, tmp_path, name):
         ("train_json", "nowhere.json", "data.train_json: there is no file nowhere.json"),
         ("val_json", "nowhere.json", "data.val_json: there is no file nowhere.json"),
         ("val_images", "nowhere", "data.val_images: there is no folder nowhere"),
+        ("train_json", "5", "data.train_json must be a path, not 5"),
+        ("val_images", "[a]", "data.val_images must be a path, not "),
     ],
 )
 def test_a_path_that_is_missing_is_named_by_its_field(refused, data, field, value, words):
@@ -207,6 +209,12 @@ def test_normalised_boxes_are_refused(refused, data, tmp_path):
     assert "custom_train: its boxes look like" in message
     assert "normalised to 0..1, but COCO's are (x, y, width, height) in pixels" in message
     assert "multiply them by the image's size" in message
+
+
+def test_a_training_without_any_object_is_refused(refused, data, tmp_path):
+    """Before an earlier run is moved away; an evaluation is possible."""
+    train = write_data_set(tmp_path, {**pets(), "annotations": []}, name="train")
+    assert "custom_train has no object to learn from" in refused(*data_overrides(train, data))
 
 
 def test_an_image_that_is_cut_off_ends_a_training_by_name(run, data, tmp_path):

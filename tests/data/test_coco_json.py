@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.custom_data import pets
+from smca.data import coco_repairs as repairs
 from smca.data.coco_json import (
     file_key,
     load_coco_json,
@@ -196,3 +197,35 @@ def test_a_segmentation_is_kept_where_there_is_no_box(write):
         ValueError, match=r"annotation 1 \(id 2\) has no bbox, but a segmentation .*--fix"
     ):
         read_valid_coco_json(write(content))
+
+
+def test_a_bad_category_is_no_fault_of_its_annotations(write):
+    content = pets()
+    for category in content["categories"]:
+        category["name"] = category["id"]
+    file = read_coco_json(write(content))
+    assert [problem.kind for problem in file.problems] == [repairs.NUMBER_AS_NAME] * 3
+    # Their own faults are still told.
+    content["annotations"][0]["bbox"] = "1 2 3 4"
+    content["annotations"][1]["category_id"] = 55
+    file = read_coco_json(write(content))
+    kinds = [problem.kind for problem in file.problems]
+    assert kinds[3:] == ["unknown category", "malformed annotation"]
+
+
+def test_an_id_of_another_type_is_no_fault_of_its_annotations(write):
+    content = pets()
+    content["categories"][1].update(id="3")
+    content["annotations"][1]["category_id"] = "3"
+    kinds = [problem.kind for problem in read_coco_json(write(content)).problems]
+    # The category's, and of the two annotations of it the one that is written alike.
+    assert kinds == [repairs.ID_OF_ANOTHER_TYPE] * 2
+
+
+def test_a_bad_image_is_no_fault_of_its_annotations(write):
+    content = pets()
+    content["images"][0]["width"] = 0
+    file = read_coco_json(write(content))
+    assert [problem.kind for problem in file.problems] == ["malformed image"]
+    assert file.tables.of_unknown_images == 0
+    assert len(file.tables.boxes) == 2

@@ -111,7 +111,7 @@ def test_annotation_file_missing(register):
     assert "does not exist" in message
 
 
-@pytest.mark.parametrize("text", ["", "{", "images: []", "\udcff"])
+@pytest.mark.parametrize("text", ["{", "images: []", "\udcff"])
 def test_no_json(register, text):
     json_file = register(text="" if text == "\udcff" else text)
     if text == "\udcff":
@@ -247,3 +247,24 @@ def test_classes_of_two_registered_data_sets(register, names, same):
     else:
         with pytest.raises(ValueError, match="have different classes"):
             check_same_class_names("smca_test_pets", "smca_test_more")
+
+
+@pytest.mark.parametrize("crowds", [0, 1])
+def test_a_training_without_any_object_is_refused(register, crowds):
+    content = copy.deepcopy(CONTENT)
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"] *= crowds
+    register(content)
+    records = load_detection_dataset("smca_test_pets")
+    with pytest.raises(ValueError, match="smca_test_pets has no object to learn from") as error:
+        warn_crowded(records, 300, "smca_test_pets")
+    assert "\n" not in str(error.value)
+
+
+def test_a_backslash_in_the_name_of_a_missing_file(register):
+    content = copy.deepcopy(CONTENT)
+    content["images"][0]["file_name"] = "sub\\a.png"
+    register(content)
+    message = error_of()
+    assert "1 of 2 image files of smca_test_pets are missing" in message
+    assert "its name has a backslash: only Windows takes it for a folder's end" in message

@@ -15,7 +15,7 @@ from PIL import Image
 from helpers.builders import ROOT
 from helpers.odd_images import picture, write_odd_images
 from smca.data import DetectionMapper, TrainLoader, build_test_loader
-from smca.data.image_file import read_image, read_image_size
+from smca.data.image_file import has_8_bits_in_more, read_image, read_image_size
 from smca.data_check.image_check import read_image_state
 from smca.inference import predictor
 
@@ -170,3 +170,16 @@ def test_another_size_than_stated_is_named(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png, got \(90, 60\), expect \(91, 60\)"):
         DetectionMapper(True, **OPTIONS)(record(tmp_path / "a.png", (91, 60)))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_8_bits_in_more_are_black_and_known_for_it(tmp_path, kind):
+    """The type decides on the scale, not the values: as a viewer shows it."""
+    path = tmp_path / "dark.tif"
+    for most, expected in ((255, True), (0, False), (257, False)):
+        Image.fromarray(np.linspace(0, most, 60).reshape(6, 10).astype(kind)).save(path)
+        pixels = read_image(path)
+        assert pixels.max() == most // 257
+        assert has_8_bits_in_more(path, pixels) == expected
+    Image.fromarray(np.zeros((6, 10), np.uint8)).save(path)
+    assert not has_8_bits_in_more(path, read_image(path))

@@ -7,6 +7,7 @@ import json
 import zipfile
 
 import pytest
+import torch
 
 from helpers.custom_data import pets
 from smca.data.coco_json import read_coco_json
@@ -24,12 +25,20 @@ def zipped() -> bytes:
     return buffer.getvalue()
 
 
+def saved_weights() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"model": {"weight": torch.zeros(1)}}, buffer)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (gzip.compress(JSON), "compressed with gzip (unpack it with gunzip)"),
         (bz2.compress(JSON), "compressed with bzip2"),
         (zipped(), "compressed with zip"),
+        (saved_weights(), "a checkpoint (a model's weights)"),
+        (JSON.replace(b"emu", b"\xe9mu"), "text in another encoding than UTF-8 (invalid continuation byte): save it"),
         (JSON.decode().encode("utf-16"), "text in UTF-16: save it as UTF-8"),
         (JSON.decode().encode("utf-16-le"), "text in UTF-16: save it as UTF-8"),
         (JSON.decode().encode("utf-16-be"), "text in UTF-16: save it as UTF-8"),
@@ -63,3 +72,18 @@ def test_each_is_named(tmp_path, content, words):
 )
 def test_no_guess_without_a_sign(content):
     assert format_of_file(content) is None
+
+
+def test_a_checkpoint_by_its_name(tmp_path):
+    path = tmp_path / "model.PTH"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(ValueError, match="but a checkpoint"):
+        read_coco_json(path)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xef\xbb\xbf"])
+def test_an_empty_file(tmp_path, content):
+    path = tmp_path / "data.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data\.json is no COCO json, for it is empty"):
+        read_coco_json(path)

@@ -141,6 +141,36 @@ def test_formats_of_images_of_unknown_size():
     tables = parse_coco(content).tables
     actual = tables.sizes
     unknown = dataclasses.replace(tables, sizes=np.full_like(actual, np.inf))
-    assert prepare("pets", unknown, tables.file_names).warnings() == []
+    said = prepare("pets", unknown, tables.file_names).warnings()
+    assert len(said) == 1
+    assert "60 of 60 boxes are smaller than a pixel on both sides" in said[0]
     with pytest.raises(ValueError, match="normalised"):
         prepare("pets", unknown, tables.file_names, actual)
+
+
+def with_boxes(change) -> dict:
+    """60 objects, every third box changed by a function of it and its image."""
+    content = many_objects()
+    images = {image["id"]: image for image in content["images"]}
+    for annotation in content["annotations"][::3]:
+        image = images[annotation["image_id"]]
+        annotation["bbox"] = change(annotation["bbox"], image["width"], image["height"])
+    return content
+
+
+def test_a_warning_if_some_boxes_are_normalised():
+    content = with_boxes(lambda box, w, h: [box[0] / w, box[1] / h, box[2] / w, box[3] / h])
+    (said,) = prepared(content).warnings()
+    assert "pets: 20 of 60 boxes are smaller than a pixel on both sides" in said
+
+
+def test_a_warning_if_most_boxes_cannot_be_used():
+    content = many_objects()
+    assert prepared(content).warnings() == []
+    for annotation in content["annotations"][:31]:
+        annotation["bbox"] = [v + 1000 for v in annotation["bbox"]]
+    (said,) = prepared(content).warnings()
+    assert "pets: 31 of 60 boxes lie outside their images or have no area" in said
+    content["annotations"] = content["annotations"][1:]
+    content["annotations"].pop(0)
+    assert prepared(content).warnings() == []

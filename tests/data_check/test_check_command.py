@@ -124,7 +124,14 @@ def test_a_registered_name_of_an_imported_module(run, tmp_path, monkeypatch):
         ('{"images": [], "categories": []}', ["--no-images"], "its list 'images' is empty"),
         (json.dumps(pets()), [], "where are the images of"),
         (json.dumps(pets()), ["--images", "nowhere"], "--images: there is no folder nowhere"),
-        (json.dumps(pets()), ["--no-images", "--workers", "-1"], "--workers must be 0 or more"),
+        (
+            json.dumps(pets()),
+            ["--no-images", "--workers", "-1"],
+            "--workers must be 0 or more, not -1",
+        ),
+        (json.dumps(pets()), ["--num-queries", "0"], "--num-queries must be 1 or more, not 0"),
+        (json.dumps(pets()), ["--examples", "-1"], "--examples must be 0 or more, not -1"),
+        (json.dumps(pets()), ["--output", "."], "--output . is a folder"),
         (json.dumps(pets()), ["--no-images", "--config-file", "no_such_config"], "no_such_config"),
         (json.dumps(pets()), ["--import", "smca_no_such_module"], "No module named"),
         (json.dumps(pets()), ["--no-images", "--output", "p.xyz"], "xyz"),
@@ -143,3 +150,29 @@ def test_what_cannot_be_checked_ends_in_one_sentence(
     assert words in err
     assert len(err.splitlines()) == 1
     assert {path.name for path in tmp_path.iterdir()} <= {"data.json"}
+
+
+@pytest.mark.parametrize("option", ["--output", "--json", "--fix"])
+def test_a_target_that_cannot_be_written_is_told_before_the_check(run, tmp_path, option):
+    json_file, images = write_data_set(tmp_path)
+    # Not even root can make a file there.
+    status, out, err = run(json_file, "--images", images, option, "/proc/smca/x.png")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"smca-check-dataset: {option} /proc/smca/x.png cannot be written: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_disk_that_is_full_names_the_option(run, tmp_path):
+    json_file, _ = write_data_set(tmp_path)
+    status, _, err = run(json_file, "--no-images", "--json", "/dev/full")
+    assert status == 2
+    assert "--json /dev/full cannot be written: No space left on device" in err
+
+
+def test_a_fix_without_objects_is_refused(run, tmp_path):
+    json_file, images = write_data_set(tmp_path, {**pets(), "annotations": []})
+    fixed = tmp_path / "fixed.json"
+    status, _, err = run(json_file, "--images", images, "--workers", 0, "--fix", fixed)
+    assert status == 2
+    assert "there is no object to learn from" in err
+    assert not fixed.exists()

@@ -268,3 +268,20 @@ def test_files_that_must_not_be_written(tmp_path):
     assert other.read_text() == "mine"
     fix_dataset(report, str(other), overwrite=True)
     assert json.loads(other.read_text()) == PETS
+
+
+def test_annotations_of_numeric_categories_are_kept_and_of_bad_ones_left_out(tmp_path):
+    content = pets()
+    for category in content["categories"]:
+        category["name"] = category["id"]
+    fixed, changes, report = fix(tmp_path / "numeric", content)
+    assert (len(fixed["annotations"]), report.findings) == (4, [])
+    assert changes == ["3 category names written as text, converted"]
+    content["categories"][1]["name"] = ["cat"]
+    fixed, changes, report = fix(tmp_path / "one", content)
+    assert (len(fixed["annotations"]), report.findings) == (2, [])
+    assert "2 records left out: annotation of a category that was left out" in changes
+    for category in content["categories"]:
+        category["name"] = []
+    with pytest.raises(ValueError, match="no category would be left"):
+        fix(tmp_path / "all", content)

@@ -134,3 +134,25 @@ def test_in_the_json_report(tmp_path):
     (hint,) = json.loads(target.read_text())["hints"]
     assert hint.pop("advice").startswith("The model gets a class for each")
     assert hint == {"kind": "class without objects", "count": 1, "examples": ["yak"]}
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_8_bits_stored_in_more(hints_of, kind):
+    def spoil(images):
+        Image.fromarray(np.full((36, 36), 255, kind)).save(images / "empty.png", "TIFF")
+
+    found = hints_of(pets(), spoil)
+    assert found == {"image without contrast, 8 bits stored in 16": (1, ["empty.png"])}
+
+
+def test_boxes_below_a_pixel(hints_of):
+    content = pets()
+    content["annotations"][0]["bbox"] = [0.2, 0.3, 0.5, 0.9]
+    assert hints_of(content)["boxes below a pixel"][0] == 1
+
+
+def test_most_boxes_outside(hints_of):
+    content = pets()
+    for annotation in content["annotations"][:2]:
+        annotation["bbox"] = [500, 400, 100, 200]
+    assert hints_of(content)["most boxes are unusable"][0] == 2

@@ -50,8 +50,8 @@ def find_box_doubts(boxes: np.ndarray, faults: BoxFaults, counted: np.ndarray) -
     tiny = counted & (sides < 1).all(axis=1)
     if tiny.sum() > _MANY_TINY * total:
         sentence = (
-            f"{int(tiny.sum())} of {total} boxes are smaller than a pixel on both sides, as boxes are that are "
-            "normalised to 0..1 while others are in pixels"
+            f"{int(tiny.sum())} of {total} boxes are smaller than a pixel on both sides, so they may be normalised to "
+            "0..1, but COCO's are in pixels"
         )
         doubts.append(BoxDoubt("boxes below a pixel", tiny, sentence))
     return doubts

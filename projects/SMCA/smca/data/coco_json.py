@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import collections
 import contextlib
 import gc
@@ -109,7 +110,7 @@ def _why_no_json(path: Path, error: ValueError) -> str:
     known = format_of_file(head, name=path.name)
     if known:
         return f"but {known}"
-    if not head.strip():
+    if not head.removeprefix(codecs.BOM_UTF8).strip():
         return "for it is empty"
     if isinstance(error, UnicodeDecodeError) and head.lstrip()[:1] in (b"{", b"["):
         return f"but text in another encoding than UTF-8 ({error.reason}): save it as UTF-8"

@@ -64,8 +64,8 @@ def parse_coco(content: dict) -> CocoFile:
         annotations,
         image_ids,
         class_ids,
-        bad_image_ids=_ids_of_bad(images, image_ids),
-        bad_class_ids=_ids_of_bad(categories, class_ids),
+        _ids_of_bad(images, image_ids),
+        _ids_of_bad(categories, class_ids),
     )
     tables = CocoTables(
         image_ids=image_ids,
@@ -145,12 +145,7 @@ def _ids_of_bad(records: Records, good_ids: list) -> set:
 
 
 def _read_annotations(
-    annotations: Records,
-    image_ids: list,
-    class_ids: list,
-    *,
-    bad_image_ids: set,
-    bad_class_ids: set,
+    annotations: Records, image_ids: list, class_ids: list, bad_image_ids: set, bad_class_ids: set
 ) -> dict:
     """Annotations of a bad image or category cannot be used, which is no fault of their own."""
     ids = annotations.read_ids()

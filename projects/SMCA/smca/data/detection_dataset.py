@@ -140,10 +140,8 @@ def _load_from_code(name: str) -> tuple[PreparedDataset, list[dict]]:
         wrong = (actual != tables.sizes).any(axis=1) & np.isfinite(tables.sizes).all(axis=1)
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
-            (width, height), (said_w, said_h) = (
-                actual[first].astype(int),
-                tables.sizes[first].astype(int),
-            )
+            width, height = actual[first].astype(int)
+            said_w, said_h = tables.sizes[first].astype(int)
             raise ValueError(
                 f"{int(wrong.sum())} of {len(paths)} images of {name} have another size than it says, the first is "
                 f"{paths[first]}: {width}x{height} instead of {said_w}x{said_h} (width x height)"

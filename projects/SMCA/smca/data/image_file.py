@@ -86,7 +86,8 @@ def has_8_bits_in_more(path: str | os.PathLike, pixels: np.ndarray) -> bool:
     """
     if pixels.any():
         return False
-    with _quiet_pil(MAX_DATA_SET_PIXELS), _opened(path, MAX_DATA_SET_PIXELS) as image:
+    limit = max(MAX_DATA_SET_PIXELS, pixels.shape[0] * pixels.shape[1])
+    with _quiet_pil(limit), _opened(path, limit) as image:
         return image.mode.startswith("I") and 0 < np.asarray(image).max() < 256
 
 

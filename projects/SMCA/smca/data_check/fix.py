@@ -34,8 +34,8 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
         What was changed, one phrase each; empty if nothing was.
 
     Raises:
-        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image, or
-            have no annotation left but crowds.
+        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image or
+            category, or have no annotation left but crowds, or images may not be read.
     """
     check_target(report.json_file, target, overwrite=overwrite, name=report.name)
     denied = sum(state.is_denied for state in report.states)
@@ -55,8 +55,11 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
         _mend_images(content, _states_by_name(report), changes)
     _mend_boxes(content, changes)
     _mend_ids(content, changes)
-    if not content["images"]:
-        raise ValueError(f"{report.json_file}: no image would be left, so {target} was not written")
+    for key, one in (("images", "image"), ("categories", "category")):
+        if not content[key]:
+            raise ValueError(
+                f"{report.json_file}: no {one} would be left, so {target} was not written"
+            )
     crowds = [a.get("iscrowd") or a.get("ignore") for a in content["annotations"]]
     if not annotations:
         raise ValueError(

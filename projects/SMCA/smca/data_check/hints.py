@@ -121,13 +121,9 @@ def _of_states(tables: CocoTables, states: Sequence[ImageState]) -> Iterator[Fin
     if again:
         advice = "The same pixels under two names weigh twice, and in training and validation they spoil the numbers."
         yield finding("same picture twice", len(again), again, advice)
-    black = [
-        name for name, state in zip(names, states, strict=True) if state.has_8_bits_in_more
-    ]
+    black = [name for name, state in zip(names, states, strict=True) if state.has_8_bits_in_more]
     if black:
-        advice = (
-            "They are black: their 16 or 32 bits are scaled to 8, but all values are below 256. Convert them to 8 bits."
-        )
+        advice = "They are black: 16 or 32 bits are scaled to 8, but all values are below 256. Convert them to 8 bits."
         yield finding("image without contrast, 8 bits stored in 16", len(black), black, advice)
     flat = [
         name

@@ -113,5 +113,7 @@ def find_image_faults(
         ("unreadable image file", unreadable),
         ("image of another size", other),
     )
-    advice = "get the permission to read it and to enter its folder; --fix writes nothing until then"
+    advice = (
+        "get the permission to read it and to enter its folder; --fix writes nothing until then"
+    )
     return [finding(kind, len(texts), texts, advice) for kind, texts in found if texts]

@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
+from smca.data.image_file import has_8_bits_in_more
 from smca.text import printable
 from smca.whole_file import replacing
 
@@ -71,6 +72,7 @@ class PredictionRun:
         self._complain = complain
         self._whole = whole
         self._next_id = 0
+        self._is_black_told = False
         self.num_images = self.num_frames = 0
         self.num_detections = self.num_empty = self.num_problems = 0
 
@@ -184,6 +186,7 @@ class PredictionRun:
                 try:
                     image_id = number if self._ids is None else self._ids.image_id(path)
                     image = read_image(path, max_pixels=self._predictor.max_pixels)
+                    self._tell_if_black(path, image)
                 except ValueError as error:
                     self.problem(str(error))
                     bar.update()
@@ -198,6 +201,15 @@ class PredictionRun:
                 self.num_images += 1
                 self._add(Record(str(path), None, image_id, instances, place))
             bar.update()
+
+    def _tell_if_black(self, path: Path, image: np.ndarray) -> None:
+        """Once: whoever stored one image so stored all of them so."""
+        if not self._is_black_told and has_8_bits_in_more(path, image):
+            self._is_black_told = True
+            self._complain(
+                f"{path}: 16-bit image whose values are all below 256 is nearly black; convert it to 8 bits (more such "
+                "images are not named)"
+            )
 
     def _add(self, record: Record) -> None:
         self.num_detections += len(record.instances)
