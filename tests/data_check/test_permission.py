@@ -10,6 +10,7 @@ import pytest
 from helpers.custom_data import write_data_set
 from smca.data import load_detection_dataset
 from smca.data.coco_source import CocoSource, register_coco
+from smca.data.custom_dataset import register_custom_dataset
 from smca.data_check import check_dataset, fix_dataset
 from smca.data_check.image_check import NO_PERMISSION
 
@@ -53,3 +54,14 @@ def test_it_is_no_missing_file_and_nothing_to_fix(denied):
     with pytest.raises(ValueError, match=r"3 image files may not be read \(permission denied\)"):
         fix_dataset(report, str(target))
     assert not target.exists()
+
+
+@pytest.mark.parametrize("denied", ["folder"], indirect=True)
+def test_a_folder_within_it_is_not_called_absent(denied):
+    json_file, images = denied
+    words = f"folder {images}/sub cannot be looked for \\(permission denied\\)"
+    with pytest.raises(ValueError, match=f"--images: {words}"):
+        check_dataset(str(json_file), image_root=f"{images}/sub")
+    paths = {"json_file": str(json_file), "image_root": f"{images}/sub"}
+    with pytest.raises(ValueError, match=f"data.train_images: {words}"):
+        register_custom_dataset("smca_test_denied", **paths, field="data.train")

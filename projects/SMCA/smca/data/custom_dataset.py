@@ -8,6 +8,7 @@ from .coco_fields import show
 from .coco_json import file_key
 from .coco_source import CocoSource, register_coco
 from .detection_dataset import load_detection_dataset
+from .image_files import describe_absence
 
 
 def load_custom_dataset(
@@ -53,10 +54,10 @@ def register_custom_dataset(
     if os.path.isdir(json_file):
         raise ValueError(f"{field}_json: {json_file} is a folder, but one COCO json is needed")
     if file_key(json_file) is None:
-        raise ValueError(f"{field}_json: there is no file {json_file}")
+        raise ValueError(f"{field}_json: {describe_absence(json_file, 'file')}")
     image_root = _path(image_root or os.path.dirname(json_file) or ".", f"{field}_images")
     if not os.path.isdir(image_root):
-        raise ValueError(f"{field}_images: there is no folder {image_root}")
+        raise ValueError(f"{field}_images: {describe_absence(image_root, 'folder')}")
     if classes_from:
         classes_from = _path(classes_from, f"classes_from of {field}_json")
     known = classes_from and file_key(classes_from) is not None

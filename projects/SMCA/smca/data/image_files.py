@@ -32,13 +32,24 @@ def file_problem(path: str) -> str:
     """Empty for a file, else whether it is missing or its folder may not be entered, which ``isfile`` does not tell."""
     if is_file(path):
         return ""
+    return DENIED if _is_denied(path) else MISSING
+
+
+def describe_absence(path: str, kind: str) -> str:
+    """Why a "file" or "folder" of that path is not found, for messages."""
+    if _is_denied(path):
+        return f"{kind} {path} cannot be looked for ({DENIED})"
+    return f"there is no {kind} {path}"
+
+
+def _is_denied(path: str) -> bool:
     try:
         os.stat(path)
     except PermissionError:
-        return DENIED
+        return True
     except (OSError, ValueError):
         pass
-    return MISSING
+    return False
 
 
 def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:

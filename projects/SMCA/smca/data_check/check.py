@@ -14,7 +14,7 @@ from smca.data.coco_records import CocoFile, parse_coco
 from smca.data.coco_repairs import REPAIRS
 from smca.data.coco_source import coco_source
 from smca.data.coco_tables import CocoTables
-from smca.data.image_files import MISSING, file_problem
+from smca.data.image_files import MISSING, describe_absence, file_problem
 
 from .convert import convert_records
 from .findings import (
@@ -116,7 +116,7 @@ def check_dataset(
 def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFile]:
     """The json, the folder of the images, and what the json or the registered function says."""
     if image_root is not None and not os.path.isdir(image_root):
-        raise ValueError(f"--images: there is no folder {image_root}")
+        raise ValueError(f"--images: {describe_absence(image_root, 'folder')}")
     if os.path.isfile(dataset):
         # Roboflow and others put the json among its images.
         return dataset, image_root or os.path.dirname(dataset), _read_json(dataset)
