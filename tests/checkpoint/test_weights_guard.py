@@ -11,6 +11,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
+from helpers.checkpoints import zoo_checkpoint
 from smca import model_zoo
 from smca.checkpoint.fetch import fetch_weights
 from smca.checkpoint.weights_guard import check_weights
@@ -104,3 +105,19 @@ def test_a_name_does_not_lead_out_of_where_it_is_kept(source):
         check_weights(source)
     with pytest.raises(ValueError, match="may not go up"):
         fetch_weights(source)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_predict_nothing_do_not_get_that_far(tmp_path, value):
+    path = zoo_checkpoint(tmp_path / "w.pth", "digits/smca_single_scale")
+    content = torch.load(path, weights_only=True)
+    content["model"]["heads.classifier.bias"][3] = value
+    torch.save(content, path)
+    with pytest.raises(
+        ValueError, match=r"heads\.classifier\.bias of .*w\.pth holds NaN or infinity"
+    ):
+        model_zoo.get_cfg("digits/smca_single_scale", weights=str(path))
+    cfg = model_zoo.get_cfg("digits/smca_single_scale")
+    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(path), "cpu"
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        DefaultPredictor(cfg)

@@ -7,7 +7,7 @@ from smca.model_data import build_model_from_data
 
 from .initial_weights import compare_weights
 from .load_report import LoadReport
-from .model_file import ModelFile
+from .model_file import ModelFile, first_not_finite
 
 
 def compare_with_model(file: ModelFile, model: dict) -> LoadReport:
@@ -18,8 +18,13 @@ def compare_with_model(file: ModelFile, model: dict) -> LoadReport:
         model: the ``model`` node as plain data.
 
     Raises:
-        ValueError: if the model cannot be built.
+        ValueError: if the model cannot be built, or a tensor holds NaN or infinity.
     """
+    bad = first_not_finite(file.state_dict)
+    if bad is not None:
+        raise ValueError(
+            f"the tensor {bad} of {file.path} holds NaN or infinity; take another checkpoint"
+        )
     # Shapes are all that is compared, so no memory is taken.
     with torch.device("meta"):
         own = build_model_from_data(model).state_dict()
