@@ -8,7 +8,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from smca.data import check_classes, load_detection_dataset, warn_crowded
+from smca.data import (
+    check_classes,
+    check_has_objects,
+    load_detection_dataset,
+    warn_crowded,
+)
 from smca.data.detection_dataset import check_same_class_names
 
 CONTENT = {
@@ -257,7 +262,7 @@ def test_a_training_without_any_object_is_refused(register, crowds):
     register(content)
     records = load_detection_dataset("smca_test_pets")
     with pytest.raises(ValueError, match="smca_test_pets has no object to learn from") as error:
-        warn_crowded(records, 300, "smca_test_pets")
+        check_has_objects(records, "smca_test_pets")
     assert "\n" not in str(error.value)
 
 

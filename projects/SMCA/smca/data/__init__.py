@@ -3,7 +3,12 @@
 from .builtin import ensure_digits, register_digits
 from .class_names import class_names, fill_num_classes
 from .custom_dataset import load_custom_dataset
-from .detection_dataset import check_classes, load_detection_dataset, warn_crowded
+from .detection_dataset import (
+    check_classes,
+    check_has_objects,
+    load_detection_dataset,
+    warn_crowded,
+)
 from .detection_mapper import DetectionMapper
 from .digits import PastedDigit, compose_image
 from .digits_sources import DigitSources, load_sources
@@ -22,6 +27,7 @@ __all__ = [
     "TrainLoader",
     "build_test_loader",
     "check_classes",
+    "check_has_objects",
     "class_names",
     "compose_image",
     "ensure_digits",

@@ -227,6 +227,30 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
                 )
 
 
+def check_has_objects(dataset: Sequence[dict], names: str) -> None:
+    """
+    Args:
+        dataset: dataset dicts to train on.
+        names: what the data set is called.
+
+    Raises:
+        ValueError: if no image has an object, so that there is nothing to learn.
+    """
+    counts = _count_objects(dataset)
+    if not counts.any():
+        raise ValueError(
+            f"{names} has no object to learn from: its {len(counts)} images have no annotations, or only crowds and "
+            "boxes that cannot be used; smca-check-dataset says which"
+        )
+
+
+def _count_objects(dataset: Sequence[dict]) -> np.ndarray:
+    """(N,) objects of each image, crowds not counted."""
+    return np.array(
+        [sum(not a.get("iscrowd", 0) for a in r.get("annotations", ())) for r in dataset]
+    )
+
+
 def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
     """Say once in a log how many images of a training have more objects than the model can find.
 
@@ -234,18 +258,8 @@ def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
         dataset: dataset dicts to train on.
         num_queries: of the model.
         names: what the data set is called.
-
-    Raises:
-        ValueError: if no image has an object, so that there is nothing to learn.
     """
-    counts = np.array(
-        [sum(not a.get("iscrowd", 0) for a in r.get("annotations", ())) for r in dataset]
-    )
-    if not counts.any():
-        raise ValueError(
-            f"{names} has no object to learn from: its {len(counts)} images have no annotations, or only crowds and "
-            "boxes that cannot be used; smca-check-dataset says which"
-        )
+    counts = _count_objects(dataset)
     crowded = int((counts > num_queries).sum())
     if crowded:
         most = int(counts.argmax())

@@ -14,14 +14,16 @@ from smca.data.class_names import class_names
 from smca.data.detection_dataset import (
     check_classes,
     check_evaluated_classes,
+    check_has_objects,
     check_same_class_names,
     warn_crowded,
 )
 from smca.data.loader import check_batch_size
 from smca.device import find_device
 
+from .best_metric import check_metric
 from .run_directory import check_output_dir, has_checkpoint
-from .schedule import fill_schedule
+from .schedule import check_length, fill_schedule
 from .setting_checks import check_settings
 
 
@@ -48,13 +50,18 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
             check_classes(dataset, num_classes, str(node.names))
             if split == "test":
                 check_evaluated_classes(node.names, num_classes)
-        queries = OmegaConf.select(cfg, "model.decoder.num_queries")
-        if split == "train" and isinstance(queries, int):
-            warn_crowded(dataset, queries, str(node.names))
+        if split == "train" and cfg.train.epochs is not None:
+            check_length(cfg.train.epochs, len(dataset) / cfg.dataloader.train.total_batch_size)
+        if split == "train":
+            check_has_objects(dataset, str(node.names))
+            queries = OmegaConf.select(cfg, "model.decoder.num_queries")
+            if isinstance(queries, int):
+                warn_crowded(dataset, queries, str(node.names))
     if training:
         check_same_class_names(
             cfg.dataloader.train.dataset.names, cfg.dataloader.test.dataset.names
         )
+        check_metric(cfg)
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         problem = f"{source} is a folder" if os.path.isdir(source) else f"there is no file {source}"
@@ -77,9 +84,10 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
 def _build(node: DictConfig, name: str) -> Any:
     try:
         return instantiate(node)
-    except (TypeError, AttributeError, AssertionError, RuntimeError) as error:
-        # Of an argument that the part does not take, or cannot work with.
+    except (TypeError, AttributeError, AssertionError, RuntimeError, KeyError) as error:
+        # Of an argument that the part does not take, or cannot work with. A KeyError's text is the key alone.
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = f"there is no {reason}" if isinstance(error, KeyError) else reason
         raise ValueError(f"{name} of this config cannot be built: {reason}") from error
 
 
