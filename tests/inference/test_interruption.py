@@ -129,7 +129,8 @@ def test_during_start_up_there_is_no_traceback(weights, photos, signum):
     try:
         # PyTorch is mapped at its import's beginning, seconds before its end.
         deadline = time.monotonic() + 60
-        while "libtorch" not in _maps(process.pid) and time.monotonic() < deadline:
+        while "libtorch" not in _maps(process.pid):
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signum)
         _, errors = process.communicate(timeout=60)
