@@ -1,6 +1,7 @@
 """Each setting that cannot work is one sentence, before anything is built or written."""
 
 import os
+import re
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 from smca import model_zoo
 from smca.checkpoint import ModelInfo
 from smca.data import CLASSES, DigitsSpec, register_digits
-from smca.engine import apply_overrides, check_inputs, inputs
+from smca.engine import apply_overrides, best_metric, check_inputs, inputs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -238,3 +239,66 @@ def test_more_objects_than_this_models_queries_are_told(cfg, caplog):
     with caplog.at_level("WARNING", "smca"):
         check_inputs(cfg, training=True)
     assert "more objects than the model's 1 queries" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("bbox/NOPE", "there are bbox/AP, bbox/AP50, "),
+        ("AP", "the nearest is bbox/AP$"),
+        ("bbox/AP-sevn", "the nearest is bbox/AP-seven"),
+        ("bbox/ap50", "the nearest is bbox/AP50"),
+        ("bbox_ema/AP", r"averaged weights need train\.ema\.enabled=True"),
+    ],
+)
+def test_a_metric_that_no_evaluation_gives(cfg, metric, words, monkeypatch):
+    monkeypatch.setattr(
+        best_metric, "MetadataCatalog", {"digits_val": {"thing_classes": ["seven"]}}
+    )
+    cfg.train.evaluation.metric = metric
+    with pytest.raises(
+        ValueError, match=r"^train\.evaluation\.metric='.*' is no number of"
+    ) as caught:
+        best_metric.check_metric(cfg)
+    assert re.search(words, str(caught.value))
+
+
+def test_metrics_that_an_evaluation_gives(cfg):
+    cfg.train.ema.enabled = True
+    for metric in (
+        None, "bbox/AP", "bbox/APs", "bbox/AR100", "bbox_ema/AP50", f"bbox/AP-{CLASSES[3]}",
+        f"bbox_ema/AP-{CLASSES[3]}",
+    ):  # fmt: skip
+        cfg.train.evaluation.metric = metric
+        best_metric.check_metric(cfg)
+    # What an evaluator of one's own gives is not known before.
+    cfg.dataloader.evaluator = {"_target_": "builtins.dict"}
+    cfg.train.evaluation.metric = "mine/F1"
+    best_metric.check_metric(cfg)
+
+
+def test_the_metric_is_looked_at_before_a_model_is_built(cfg):
+    cfg.train.evaluation.metric = "bbox/NOPE"
+    cfg.model.backbone.norm = "XX"
+    refuse(cfg, r"^train\.evaluation\.metric='bbox/NOPE'")
+    cfg.train.evaluation.metric = None
+    refuse(cfg, r"backbone\.norm 'XX' is unknown; choose one of FrozenBN, BN")
+
+
+def test_more_epochs_than_any_training_has(cfg):
+    cfg.train.epochs = 1e30
+    refuse(cfg, r"^train\.epochs=1e\+30 is .* iterations of this data set, at most 1000000000")
+
+
+def test_a_norm_of_detectron2s_own_model():
+    cfg = model_zoo.get_config("digits/faster_rcnn")
+    cfg.model.backbone.norm = "XX"
+    with pytest.raises(
+        ValueError, match=r"^model of this config cannot be built: there is no 'XX'"
+    ):
+        inputs._build(cfg.model, "model")
+
+
+def test_an_encoder_has_a_block(cfg):
+    cfg.model.encoder.blocks = "0Intra"
+    refuse(cfg, r"encoder\.blocks '0Intra' has no block")

@@ -4,6 +4,8 @@ import copy
 import functools
 
 import pytest
+from detectron2.config import LazyCall as L
+from detectron2.engine import HookBase
 from omegaconf import OmegaConf
 
 from smca import model_zoo
@@ -65,7 +67,7 @@ def test_whole_numbers(field):
     for value in ("abc", "1.5", "-3", "True", "1000.0"):
         refuse(f"{field}={value}", "a whole number")
     if field in COUNTS:
-        refuse(f"{field}=0", "a whole number, at least")
+        refuse(f"{field}=0", "a whole number, ")
     check(f"{field}={2 if field in COUNTS else 0}")
 
 
@@ -99,7 +101,26 @@ def test_flags(field):
         ("lr_multiplier.drop_at=[80]", "a list of shares of the training"),
         ("lr_multiplier.drop_at=0.8", "a list of shares of the training"),
         ("model.encoder.dropout=1", "a number from 0 and below 1"),
-        ("model.neck.in_channels=[]", "a whole number, at least 1, or a list of such"),
+        ("model.neck.in_channels=[]", "a list of whole numbers, at least 1, such as [32], or null"),
+        ("model.neck.strides=16", "a list of whole numbers, at least 1, such as [32]"),
+        ("model.neck.in_features=res5", "a list of words, such as [res5]"),
+        ("model.backbone.out_features=res5", "a list of words, such as [res5]"),
+        ("model.input_format=XYZ", "RGB or BGR"),
+        ("dataloader.train.mapper.image_format=L", "RGB or BGR"),
+        ("model.classification.alpha=2", "a number from 0 to 1"),
+        ("model.classification.gamma=-1", "a number from 0"),
+        ("+model.classification.eps=0", "a number above 0"),
+        ("train.hooks=[5]", "a list of hooks, each a detectron2.engine.HookBase or a group of"),
+        (
+            "train.hooks=[{lr:3}]",
+            "a list of hooks, each a detectron2.engine.HookBase or a group of",
+        ),
+        ("train.hooks=[{_target_:builtins.dict}]", "must be a detectron2.engine.HookBase"),
+        ("optimizer.fused=perhaps", "True, False or null"),
+        ("optimizer.foreach=1", "True, False or null"),
+        ("optimizer.amsgrad=2", "True or False"),
+        ("lr_multiplier.warmup_factor=7", "a number from 0 to 1"),
+        ("train.max_iter=99999999999999999999999", "a whole number, 1 to 1000000000, or null"),
         ("model.pixel_std=[1, 2, 0]", "three numbers above 0"),
         ("dataloader.test.mapper.augmentations.0.short_edge_length=[128, x]", "a list of such"),
         ("dataloader.train.dataset.names=3", "a name of a data set"),
@@ -111,9 +132,59 @@ def test_other_fields(override, words):
     with pytest.raises(ValueError, match="must be") as caught:
         check(override)
     message = str(caught.value)
-    assert message.startswith(f"{key}=")
+    assert message.startswith((f"{key.lstrip('+')}=", f"{key}.0._target_="))
     assert message.endswith(words) or words in message
     assert ("null" in message) or value != "null"
+
+
+@pytest.mark.parametrize(
+    "group", ["train.amp", "train.evaluation", "train.checkpointer", "train.ddp", "optimizer.params",
+     "dataloader.test"],
+)  # fmt: skip
+def test_a_group_is_one(group):
+    with pytest.raises(ValueError, match=rf"^{group}=null: it is a group of fields, set one of"):
+        check(f"{group}=null")
+    if group.startswith("train."):
+        cfg = copy.deepcopy(experiment())
+        OmegaConf.update(cfg, group, 3, merge=False)
+        with pytest.raises(ValueError, match=rf"^{group}=3: it is a group of fields"):
+            check_settings(cfg, training=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model._target_=nope.nope", "names nothing that can be imported"),
+        ("optimizer._target_=torch.optim.Adamw", "imported; the nearest is torch.optim.AdamW"),
+        ("model._target_=smca.modelling.SMCA", "imported; the nearest is smca.modeling"),
+        ("model.neck._target_=smca.modeling.Neckk", "the nearest is smca.modeling.Neck"),
+        ("optimizer._target_=torch.optim", "cannot be called: it must name a class or function"),
+        ("optimizer._target_=3", "cannot be called: it must name a class or function"),
+        ("dataloader.test.mapper.augmentations.0._target_=gone.Resize", "names nothing that can"),
+    ],
+)
+def test_targets(override, words):
+    # Further fields of such a part are looked at without it.
+    part = override.partition("._target_")[0]
+    later = {"model": ["model.num_classes=3"], "optimizer": ["optimizer.lr=1"]}.get(part, [])
+    for others in [], later:
+        with pytest.raises(ValueError, match=r"^\S+\._target_=\S+ ") as caught:
+            check(override, *others)
+        assert str(caught.value).startswith(override)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_evaluation_needs_no_optimizer():
+    check("optimizer._target_=nope.nope", training=False)
+    with pytest.raises(ValueError, match=r"^model\._target_=nope\.nope names nothing"):
+        check("model._target_=nope.nope", training=False)
+
+
+def test_hooks_may_be_objects_and_descriptions():
+    cfg = copy.deepcopy(experiment())
+    cfg.train.hooks = [HookBase(), L(HookBase)()]
+    check_settings(cfg, training=True)
 
 
 def test_a_length_is_needed():
@@ -159,7 +230,7 @@ def test_every_number_of_the_shipped_configs_is_looked_at():
         for part in ("train", "optimizer", "lr_multiplier")
         for name in leaves(cfg[part])
     ]
-    unknown = [f for f in fields if f not in known and not f.endswith(("_target_", ".fused"))]
+    unknown = [f for f in fields if f not in known and not f.endswith("_target_")]
     assert unknown == []
     names = {name.rpartition(".")[2] for name in leaves(cfg.model)}
     free = {

@@ -150,6 +150,18 @@ def test_heads_that_do_not_divide_the_width_are_an_error():
         Encoder(blocks="Intra", embed_dim=16, num_heads=3)
 
 
+@pytest.mark.parametrize("blocks", ["0Intra", "0Intra-0multi", []])
+def test_no_blocks(blocks):
+    with pytest.raises(ValueError, match=r"^encoder\.blocks .* has no block, at least 1 is needed"):
+        parse_blocks(blocks)
+
+
+@pytest.mark.parametrize("blocks", [5, None, True])
+def test_blocks_that_are_no_words(blocks):
+    with pytest.raises(ValueError, match=rf"^encoder\.blocks {blocks} must be words, such as"):
+        parse_blocks(blocks)
+
+
 @pytest.mark.parametrize("blocks", ["101Intra", "99Intra-2Multi", "9" * 5000 + "Intra"])
 def test_more_blocks_than_any_model_has(blocks):
     with pytest.raises(ValueError, match="has more than 100 blocks"):

@@ -5,9 +5,10 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 
-from detectron2.utils.registry import locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from .targets import find_target
 
 _SYNONYMS = {
     "batch_size": "total_batch_size",
@@ -161,17 +162,13 @@ def _known_names(node) -> list[str]:
     if not isinstance(node, DictConfig):
         return [str(i) for i in range(len(node))]
     names = [str(k) for k in node]
-    target = node.get("_target_")
-    if isinstance(target, str):
-        target = locate(target)
-    if callable(target):
-        try:
-            parameters = inspect.signature(target).parameters.values()
-        except ValueError:  # builtins without a signature
-            return names
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names += [p.name for p in parameters if p.kind in named]
-    return names
+    try:
+        parameters = inspect.signature(find_target(node.get("_target_"))).parameters.values()
+    except ValueError:
+        # No part, one of a wrong name, which is told when all fields are set, or a builtin without a signature.
+        return names
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return names + [p.name for p in parameters if p.kind in named]
 
 
 def _unknown(cfg: DictConfig, key: str, parents: list[str], part: str, node) -> str:

@@ -11,6 +11,21 @@ from omegaconf import DictConfig
 FEW_STEPS = 500
 """A detector from scratch finds nothing in fewer, and a fine-tuned one gains from more."""
 
+MOST_ITERATIONS = 10**9
+"""More than any training takes: what is longer was mistyped, and would not fit the counters of other libraries."""
+
+
+def check_length(epochs: float, iterations_per_epoch: float) -> None:
+    """
+    Raises:
+        ValueError: if so many epochs have more iterations than any training takes.
+    """
+    if epochs * iterations_per_epoch > MOST_ITERATIONS:
+        raise ValueError(
+            f"train.epochs={epochs} is {epochs * iterations_per_epoch:.2g} iterations of this data set, at most "
+            f"{MOST_ITERATIONS} can be made"
+        )
+
 
 def iteration_of_epoch(epoch: float, iterations_per_epoch: float) -> int:
     """First iteration at which ``epoch`` epochs' worth of images have been seen."""

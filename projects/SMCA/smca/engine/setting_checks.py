@@ -1,87 +1,47 @@
 """Types and ranges of an experiment's settings, looked at before anything is built, moved or written."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from detectron2.engine import HookBase
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .kinds import (
+    COUNT,
+    FLAG,
+    FLAG_OR_NULL,
+    LIST,
+    NUMBERS,
+    PATH,
+    RATE,
+    SHARE,
+    SIZE,
+    TEXT,
+    WHERE,
+    WORDS,
+    Kind,
+    list_of,
+    number,
+    one_of,
+    whole,
+)
 from .precision import DTYPES
+from .schedule import MOST_ITERATIONS
+from .targets import check_targets_exist, find_target
 
 _MISSING = object()
 
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What a field may hold, in words and as a question."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-    def or_null(self) -> "Kind":
-        return Kind(f"{self.words}, or null", lambda value: value is None or self.holds(value))
-
-    def or_list(self) -> "Kind":
-        """One of them, or a list of at least one."""
-        return Kind(
-            f"{self.words}, or a list of such",
-            lambda value: (
-                all(map(self.holds, value)) and bool(value)
-                if isinstance(value, list)
-                else self.holds(value)
-            ),
-        )
-
-
-def whole(least: int, most: float = math.inf) -> Kind:
-    limit = f"at least {least}" if most == math.inf else f"{least} to {most}"
-    return Kind(
-        f"a whole number, {limit}",
-        lambda value: type(value) is int and least <= value <= most,
-    )
-
-
-def number(least: float = -math.inf, below: float = math.inf, *, above: bool = False) -> Kind:
-    """At least ``least``, or ``above`` it, and less than ``below``."""
-    words = "a number" if least == -math.inf else f"a number {'above' if above else 'from'} {least}"
-    words += "" if below == math.inf else f" and below {below}"
-
-    def holds(value: Any) -> bool:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            return False
-        return (value > least if above else value >= least) and value < below
-
-    return Kind(words, holds)
-
-
-def one_of(*values: Any) -> Kind:
-    words = ", ".join("null" if value is None else str(value) for value in values[:-1])
-    return Kind(
-        f"{words} or {values[-1]}",
-        lambda value: any(value is v or (type(value) is str and value == v) for v in values),
-    )
-
-
-def list_of(kind: Kind, words: str, length: int | None = None) -> Kind:
-    return Kind(
-        words,
+HOOKS = list_of(
+    Kind(
+        "a hook",
         lambda value: (
-            isinstance(value, list) and length in (None, len(value)) and all(map(kind.holds, value))
+            isinstance(value, HookBase) or (isinstance(value, dict) and "_target_" in value)
         ),
-    )
-
-
-LIST = Kind("a list", lambda value: isinstance(value, list))
-FLAG = Kind("True or False", lambda value: type(value) is bool)
-TEXT = Kind("a word", lambda value: type(value) is str)
-PATH = Kind("a path", lambda value: type(value) is str and bool(value.strip()))
-COUNT, SIZE, RATE = whole(0), whole(1), number(0)
-SHARE = number(0, 1)
-WHERE = Kind(
-    "a share above 0 and up to 1", lambda value: number(0, above=True).holds(value) and value <= 1
+    ),
+    "a list of hooks, each a detectron2.engine.HookBase or a group of fields with a _target_ that is one",
 )
+
 
 ALWAYS = {
     "train.output_dir": PATH,
@@ -91,12 +51,23 @@ ALWAYS = {
     "train.seed": whole(0, 2**31),
     "dataloader.test.batch_size": SIZE,
     "dataloader.test.num_workers": COUNT,
+    "model.input_format": one_of("RGB", "BGR"),
+    # Where a smaller or larger one would turn a loss or a cost of the matcher negative.
+    "model.classification.alpha": number(0, most=1),
+    "model.classification.gamma": RATE,
+    "model.classification.eps": number(0, above=True),
+    "model.classification.no_object_weight": RATE,
+    "model.backbone.out_features": WORDS,
+    "model.neck.in_features": WORDS,
+    "model.neck.strides": NUMBERS,
+    "model.neck.in_channels": NUMBERS.or_null(),
+    "model.neck.in_strides": NUMBERS.or_null(),
 }  # fmt: skip
 """Field -> what it may hold, also for an evaluation."""
 
 TRAINING = {
     "train.epochs": number(0, above=True).or_null(),
-    "train.max_iter": SIZE.or_null(),
+    "train.max_iter": whole(1, MOST_ITERATIONS).or_null(),
     "train.clip_grad_norm": RATE,
     "train.accumulate_steps": SIZE,
     "train.lr_scaling.rule": one_of(None, "linear", "sqrt"),
@@ -114,7 +85,7 @@ TRAINING = {
     "train.evaluation.metric": TEXT.or_null(),
     "train.ddp.broadcast_buffers": FLAG,
     "train.ddp.find_unused_parameters": FLAG,
-    "train.hooks": LIST,
+    "train.hooks": HOOKS,
     "dataloader.train.total_batch_size": SIZE,
     "dataloader.train.num_workers": COUNT,
     "dataloader.train.seed": whole(0, 2**31),
@@ -123,6 +94,12 @@ TRAINING = {
     "optimizer.betas": list_of(SHARE, "two numbers from 0 and below 1, such as [0.9,0.999]", 2),
     "optimizer.eps": RATE,
     "optimizer.momentum": SHARE,
+    "optimizer.fused": FLAG_OR_NULL,
+    "optimizer.foreach": FLAG_OR_NULL,
+    "optimizer.capturable": FLAG,
+    "optimizer.amsgrad": FLAG,
+    "optimizer.maximize": FLAG,
+    "optimizer.nesterov": FLAG,
     "optimizer.params.backbone_lr": RATE,
     "lr_multiplier.drop_at": list_of(
         WHERE, "a list of shares of the training, above 0 and up to 1, such as [0.8]"
@@ -130,7 +107,7 @@ TRAINING = {
     "lr_multiplier.drop_epochs": list_of(RATE, "a list of epochs, such as [40]").or_null(),
     "lr_multiplier.gamma": RATE,
     "lr_multiplier.warmup_iterations": COUNT,
-    "lr_multiplier.warmup_factor": number(0),
+    "lr_multiplier.warmup_factor": number(0, most=1),
 }
 """As above, of what only a training reads."""
 
@@ -179,7 +156,8 @@ ANYWHERE = {
     "dataloader": {
         "short_edge_length": SIZE.or_list(),
         "max_size": SIZE,
-        "prob": Kind("a number from 0 to 1", lambda v: number(0).holds(v) and v <= 1),
+        "prob": number(0, most=1),
+        "image_format": one_of("RGB", "BGR"),
         "filter_empty": FLAG,
         "names": Kind("a name of a data set", PATH.holds).or_list(),
         "augmentations": LIST,
@@ -199,6 +177,7 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
         ValueError: for the first that cannot be right: field, value, and what it may be.
     """
     kinds = {**ALWAYS, **(TRAINING if training else {})}
+    _check_groups(cfg, [*kinds, *(SWITCHED if training else ())])
     for field, (switch, kind) in SWITCHED.items() if training else ():
         if OmegaConf.select(cfg, switch, default=False) is True:
             kinds[field] = kind
@@ -215,26 +194,65 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
             kind = by_name.get(field.rpartition(".")[2])
             if kind is not None and (training or not field.startswith("dataloader.train.")):
                 _check(field, value, kind)
+    dataloader = {name: cfg.dataloader.get(name) for name in ("test", "evaluator")}
+    parts = cfg if training else {"model": cfg.model, "dataloader": dataloader}
+    check_targets_exist(parts)
+    if training:
+        _check_hooks(cfg.train.hooks)
     if training and cfg.train.epochs is None and cfg.train.max_iter is None:
         raise ValueError(
             "train.epochs and train.max_iter are both null: set one of them, such as train.epochs=50"
         )
 
 
+def _check_groups(cfg: DictConfig, fields: Iterable[str]) -> None:
+    """What fields are read of is a group; parts of a model may be left out by a model of one's own."""
+    groups: dict[str, list[str]] = {}
+    for field in fields:
+        if not field.startswith("model."):
+            groups.setdefault(field.rpartition(".")[0], []).append(field)
+    for group, names in groups.items():
+        node, leaf = _holder(cfg, group)
+        if node is None or OmegaConf.is_interpolation(node, leaf):
+            continue
+        raw = node._get_node(leaf)
+        if not isinstance(raw, DictConfig) or raw._is_none():
+            there = ", ".join(names[:3])
+            raise ValueError(
+                f"{group}={_shown(node[leaf])}: it is a group of fields, set one of them ({there}, ...)"
+            )
+
+
+def _check_hooks(hooks: ListConfig) -> None:
+    for index, hook in enumerate(hooks):
+        target = None if isinstance(hook, HookBase) else find_target(hook["_target_"])
+        if isinstance(target, type) and not issubclass(target, HookBase):
+            raise ValueError(
+                f"train.hooks.{index}._target_={hook['_target_']} must be a detectron2.engine.HookBase"
+            )
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
 def _check(field: str, value: Any, kind: Kind) -> None:
     if not kind.holds(value):
-        shown = "null" if value is None else repr(value)
-        raise ValueError(f"{field}={shown} must be {kind.words}")
+        raise ValueError(f"{field}={_shown(value)} must be {kind.words}")
 
 
 def _value(cfg: DictConfig, field: str) -> Any:
+    node, leaf = _holder(cfg, field)
+    return _MISSING if node is None else _plain(node, leaf, field)
+
+
+def _holder(cfg: DictConfig, field: str) -> tuple[DictConfig | None, str]:
+    """The group that a field stands in, None without the field, and the field's last name."""
     *parents, leaf = field.split(".")
     node: Any = cfg
     for name in parents:
         node = node.get(name) if isinstance(node, DictConfig) else None
-    if not isinstance(node, DictConfig) or leaf not in node:
-        return _MISSING
-    return _plain(node, leaf, field)
+    return (node if isinstance(node, DictConfig) and leaf in node else None), leaf
 
 
 def _plain(node: Any, key: Any, field: str) -> Any:

@@ -49,8 +49,8 @@ class StopSignal:
         if self.signum:
             return
         self.signum = signum
+        # Without the signal's name: a launcher passes a Ctrl-C on as another.
         logger.warning(
-            "%s: the training is saved and ends after this step%s.",
-            signal.Signals(signum).name,
+            "The training was asked to stop: it is saved and ends after this step%s.",
             " (again to end it at once)" if signum == signal.SIGINT else "",
         )

@@ -192,8 +192,7 @@ class Trainer(TrainerBase):
         if self.stop_signum:
             raise Stopped(
                 TrainingInterrupted(
-                    f"stopped by signal {self.stop_signum} after iteration {self.iter}, which is saved; go on with "
-                    "--resume",
+                    f"stopped as asked after iteration {self.iter}, which is saved; go on with --resume",
                     self.stop_signum,
                 )
             )

@@ -21,6 +21,7 @@ from smca.device import find_device
 from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
+from .best_metric import best_metric
 from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
 from .inputs import initialize, model_class_names
@@ -213,7 +214,6 @@ def _build_hooks(
             results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
         return results
 
-    metric = settings.evaluation.metric
     return [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
@@ -224,7 +224,7 @@ def _build_hooks(
             iters_per_epoch=per_epoch,
             output_dir=settings.output_dir,
             save_best=checkpointer.save_best,
-            metric=metric or ("bbox/AP" if average is None else "bbox_ema/AP"),
+            metric=best_metric(settings),
         ),
         *(instantiate(hook) for hook in settings.hooks),
         RecordHook(output_dir=settings.output_dir, max_iter=max_iter, period=settings.log_period),

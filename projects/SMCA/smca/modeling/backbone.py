@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+from detectron2.layers import get_norm
 from detectron2.modeling import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor
@@ -71,6 +72,20 @@ class _BottleneckBlock(BottleneckBlock):
         return F.relu_(out)
 
 
+NORMS = ("FrozenBN", "BN", "SyncBN", "GN")
+"""What Detectron2's ``get_norm`` makes, without those for debugging."""
+
+
+def _check_norm(norm: object) -> None:
+    try:
+        # A group norm wants a multiple of 32.
+        get_norm(norm, 32)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f'backbone.norm {norm!r} is unknown; choose one of {", ".join(NORMS)}, or "" for none'
+        ) from error
+
+
 def build_resnet(
     *,
     depth: int = 50,
@@ -92,8 +107,9 @@ def build_resnet(
             (Detectron2's own RES5_DILATION dilates the first one too, which released DC5 weights do not fit).
 
     Raises:
-        ValueError: for an unknown depth or feature name, or a dilated ResNet of basic blocks.
+        ValueError: for an unknown depth, feature name or norm, or a dilated ResNet of basic blocks.
     """
+    _check_norm(norm)
     if depth not in BLOCKS_PER_STAGE:
         raise ValueError(
             f"ResNet depth {depth} is unknown; choose one of {sorted(BLOCKS_PER_STAGE)}"

@@ -158,8 +158,10 @@ def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
     """Kinds of the encoder's blocks: "2Intra-Multi" -> ["intra", "intra", "multi"]; a list is checked only.
 
     Raises:
-        ValueError: for a word other than "intra" and "multi", or too many blocks.
+        ValueError: for a word other than "intra" and "multi", or no or too many blocks.
     """
+    if not isinstance(blocks, Sequence):
+        raise ValueError(f"encoder.blocks {blocks!r} must be words, such as '2Intra-Multi-2Intra'")
     words = blocks.split("-") if isinstance(blocks, str) else [str(word) for word in blocks]
     kinds = []
     for word in words:
@@ -173,4 +175,6 @@ def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
         if len(count) > 3 or len(kinds) + int(count) > MOST_BLOCKS:
             raise ValueError(f"encoder.blocks {blocks!r} has more than {MOST_BLOCKS} blocks")
         kinds += [match[2]] * int(count)
+    if not kinds:
+        raise ValueError(f"encoder.blocks {blocks!r} has no block, at least 1 is needed")
     return kinds
