@@ -39,6 +39,8 @@ SETTINGS = [
     "dataloader.train.mapper.augmentations=[{_target_: detectron2.data.transforms.RandomFlip, prob: 0.5},"
     "{_target_: detectron2.data.transforms.ResizeShortestEdge, short_edge_length: [96, 112, 128], "
     "sample_style: choice, max_size: 160}]",
+    # An epoch, since a share of the training would stand elsewhere in the shorter ones below.
+    "lr_multiplier.drop_epochs=[6.4]",
     "train.device=cpu",
     "train.accumulate_steps=2",
     "train.ema.enabled=True",
