@@ -411,7 +411,17 @@ def test_refuses_a_config_with_a_syntax_error(refused, tmp_path):
         ("optimizer.lr=fast", "optimizer.lr='fast' must be a number"),
         ("+data.train_json=a.json", "nothing in this config reads data.train_json"),
         ("model.encoder.blocks=2Extra", "unknown word '2Extra'"),
+        ("model.encoder.blocks=0Intra", "has no block"),
         ("model.neck.in_channels=[32]", "64 channels at stride 16"),
+        ("model.backbone.norm=XX", "backbone.norm 'XX' is unknown; choose one of FrozenBN"),
+        ("model.input_format=XYZ", "model.input_format='XYZ' must be RGB or BGR"),
+        ("dataloader.train.mapper.image_format=QQ", "image_format='QQ' must be RGB or BGR"),
+        ("model.classification.alpha=2", "alpha=2 must be a number from 0 to 1"),
+        ("train.hooks=[5]", "train.hooks=[5] must be a list of hooks"),
+        ("model._target_=nope.nope", "model._target_=nope.nope names nothing that can be imported"),
+        ("train.amp=null", "train.amp=null: it is a group of fields"),
+        ("train.evaluation.metric=bbox/NOPE", "is no number of this evaluation"),
+        ("train.epochs=1e30", "at most 1000000000"),
     ],
 )
 def test_refuses_a_wrong_override(refused, override, words):

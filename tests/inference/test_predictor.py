@@ -223,11 +223,26 @@ def test_a_release_of_others(tmp_path):
         ({"device": "cuda:99"}, "device=cuda:99, but PyTorch sees"),
         ({"input_format": "HSV"}, "input_format is 'HSV'"),
         ({"max_detections": 0}, "max_detections is 0"),
+        ({"max_detections": "a"}, "max_detections is 'a', it must be a whole number, at least 1"),
+        ({"threshold": "a"}, "threshold is 'a', it must be a number between 0 and 1"),
+        ({"threshold": None}, "threshold is None, it must be a number between 0 and 1"),
+        ({"batch_size": "a"}, "batch_size is 'a', it must be a whole number, at least 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5, it must be a whole number"),
+        ({"batch_size": True}, "batch_size is True, it must be a whole number"),
+        ({"min_size": "a"}, "min_size is 'a', it must be a whole number, at least 1"),
+        ({"min_size": 0}, "min_size is 0, it must be a whole number, at least 1"),
+        ({"max_size": [9]}, r"max_size is \[9\], it must be a whole number"),
+        ({"max_pixels": None}, "max_pixels is None, it must be a whole number"),
     ],
 )
 def test_bad_options(checkpoint, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         Predictor.from_checkpoint(checkpoint, **options)
+
+
+def test_options_may_be_numpys(checkpoint):
+    options = {"threshold": np.float32(0.5), "batch_size": np.int64(2), "min_size": np.int32(64)}
+    assert Predictor.from_checkpoint(checkpoint, **options).batch_size == 2
 
 
 @pytest.mark.parametrize(

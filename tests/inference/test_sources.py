@@ -107,9 +107,15 @@ def test_links_that_lead_nowhere_are_left_to_be_named(folder):
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "dead.jpg").symlink_to("gone.jpg")
     long = "n" * 300 + ".jpg"
-    sources = find_sources(["loop.jpg", "*loop*", "dead.*", long, ""])
-    assert list(map(str, sources.files)) == ["loop.jpg", "dead.jpg", long, "."]
-    assert sources.problems == []
+    (folder / "round").mkdir()
+    (folder / "round" / "loop").symlink_to("loop")
+    (folder / "round" / ".loop").symlink_to(".loop")
+    (folder / "round" / "dead").symlink_to("gone")
+    (folder / "round" / "own").symlink_to(".")
+    sources = find_sources(["loop.jpg", "*loop*", "dead.*", long, "", "round"])
+    assert list(map(str, sources.files)) == ["loop.jpg", "dead.jpg", long, "round/loop"]
+    assert sources.problems == ["the name of an input is empty"]
+    assert find_sources(["round"], recursive=True).files == [Path("round/loop")]
     for path in sources.files:
         with pytest.raises(ValueError, match=r"^[^\n]*: (it cannot be read|there is no|it is no)"):
             read_image(path)

@@ -6,7 +6,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
 
-from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
+from helpers.checkpoints import CLASS_NAMES
 from smca import Predictor, model_zoo
 from smca.data.digits_spec import CLASSES
 
@@ -133,10 +133,10 @@ def test_the_image_is_left_as_it_is(cfg, image):
     assert np.array_equal(image, before)
 
 
-def test_the_readmes_call_for_classes_of_ones_own(image, tmp_path):
+def test_the_readmes_call_for_classes_of_ones_own(image, own_checkpoint):
     """Of a training on own data: the config lacks the number of classes, the checkpoint has it and their names."""
-    path = str(tiny_checkpoint(tmp_path / "model_final.pth"))
-    cfg = model_zoo.get_cfg("custom_coco", weights=path)
+    path = own_checkpoint("digits/custom_coco")
+    cfg = model_zoo.get_cfg("digits/custom_coco", weights=path)
     cfg.MODEL.DEVICE = "cpu"
     predictor = DefaultPredictor(cfg)
     assert predictor.metadata.thing_classes == list(CLASS_NAMES)

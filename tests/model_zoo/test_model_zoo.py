@@ -10,11 +10,12 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 
-from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
+from helpers.checkpoints import CLASS_NAMES
 from smca import add_smca_config, model_zoo
 from smca.checkpoint import ModelInfo
 from smca.config import lazy_model_as_data
 from smca.model_zoo import model_zoo as zoo_module
+from smca.modeling.encoder import parse_blocks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = [
@@ -213,11 +214,9 @@ def test_a_config_for_data_of_ones_own_has_no_classes_yet(name):
             ask(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["digits/custom_coco", "digits/smca_single_scale", "smca_r50_50ep"]
-)
-def test_the_checkpoint_says_which_model_and_classes(name, tmp_path):
-    path = str(tiny_checkpoint(tmp_path / "own.pth"))
+@pytest.mark.parametrize("name", ["digits/custom_coco", "digits/smca_single_scale", "digits/smca"])
+def test_the_checkpoint_says_which_model_and_classes(name, own_checkpoint):
+    path = own_checkpoint(name)
     cfg = model_zoo.get_cfg(name, weights=path)
     cfg.MODEL.DEVICE = "cpu"
     assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (64, 96)
@@ -227,6 +226,81 @@ def test_the_checkpoint_says_which_model_and_classes(name, tmp_path):
     expected = torch.load(path, weights_only=True)["model"]
     found = predictor.model.state_dict()
     assert [k for k, v in expected.items() if not torch.equal(found[k], v)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "changes", "words"),
+    [
+        ("smca_r50_50ep", "digits/smca", {}, "digits/smca: model.encoder"),
+        (
+            "digits/smca_single_scale",
+            "digits/detr",
+            {},
+            "calls itself digits/detr: it has no decoder.",
+        ),
+        (
+            "digits/detr",
+            "digits/smca_single_scale",
+            {},
+            "digits/smca_single_scale: it has decoder.",
+        ),
+        (
+            "digits/custom_coco",
+            "digits/smca_single_scale",
+            {"decoder__num_queries": 7},
+            " is [7, 128], not [20, 128]; name the experiment",
+        ),
+        (
+            "digits/smca",
+            "digits/smca",
+            {"encoder__blocks": "2Intra"},
+            "model.encoder.blocks is 2Intra, not ",
+        ),
+    ],
+)
+def test_weights_of_another_architecture_than_the_name(name, given, changes, words, own_checkpoint):
+    path = own_checkpoint(given, **changes)
+    with pytest.raises(
+        ValueError, match=f"^weights {path} are of another model than {name}"
+    ) as caught:
+        model_zoo.get_cfg(name, weights=path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_architecture_may_differ(own_checkpoint):
+    blocks = parse_blocks(model_zoo.get_config("digits/smca").model.encoder.blocks)
+    changes = {
+        "encoder__blocks": blocks,
+        "encoder__dropout": 0.3,
+        "postprocessor__max_detections": 7,
+    }
+    path = own_checkpoint("digits/smca", backbone__norm="GN", **changes)
+    with pytest.raises(ValueError, match=r"it has no backbone\..*running"):
+        model_zoo.get_cfg("digits/smca", weights=path)
+    path = own_checkpoint("digits/smca", backbone__norm="FrozenBN", **changes)
+    cfg = model_zoo.get_cfg("digits/smca", weights=path)
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 7
+
+
+def test_weights_that_give_no_classes_say_why(tmp_path):
+    name = "digits/custom_coco"
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"no checkpoint")
+    undescribed = plain_weights(tmp_path / "plain.pth")
+    for weights, words in {
+        tmp_path / "gone.pth": "does not exist",
+        tmp_path: "is a folder",
+        picture: r"a\.jpg",
+        undescribed: "plain.pth does not describe its model, give weights=",
+    }.items():
+        with pytest.raises(ValueError, match=words) as caught:
+            model_zoo.get_cfg(name, weights=str(weights))
+        assert ("takes its number of classes" in str(caught.value)) == (weights == undescribed)
+        assert str(weights) in str(caught.value)
+        # Told when a model is built, as with weights that are set later.
+        if weights != undescribed:
+            model_zoo.get_cfg("digits/smca", weights=str(weights))
 
 
 def test_a_strangers_description_is_not_trusted(tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -87,6 +88,10 @@ class PrintedResults:
 
 def _find(args: argparse.Namespace) -> Sources:
     """The inputs, after a look at whether the results can be written."""
+    for option in ("weights", "config_file", "output", "json", "csv", "coco_json"):
+        # Of a shell's variable that is not set.
+        if getattr(args, option) == "":
+            raise ValueError(f"--{option.replace('_', '-')} is empty; give it a name")
     output = Path(args.output) if args.output else None
     sources = find_sources(args.inputs, recursive=args.recursive, except_below=output)
     for option in ("max_frames", "max_detections"):
@@ -110,6 +115,7 @@ def _find(args: argparse.Namespace) -> Sources:
             )
         if os.path.isdir(path):
             raise ValueError(f"{option} {path} is a folder; name a file")
+        _check_length(path)
         kept.add(real)
         path.parent.mkdir(parents=True, exist_ok=True)
     if output is not None:
@@ -117,6 +123,15 @@ def _find(args: argparse.Namespace) -> Sources:
             raise ValueError(f"--output {output} is a file; name a folder")
         output.mkdir(parents=True, exist_ok=True)
     return sources
+
+
+def _check_length(path: Path) -> None:
+    """Now: the file gets its name when all is predicted."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
 
 
 def _check_stdout(args: argparse.Namespace) -> None:

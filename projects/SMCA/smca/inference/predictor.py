@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import numbers
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,12 +92,13 @@ class Predictor:
             max_pixels: image files that claim more are refused.
 
         Raises:
-            ValueError: if an argument is out of its range, or the device is not there.
+            ValueError: if an argument is of another type or out of its range, or the device is not there.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, it must be at least 1")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}, it must be between 0 and 1")
+        sizes = {"min_size": min_size, "max_size": max_size}
+        for name, value in {"batch_size": batch_size, **sizes, "max_pixels": max_pixels}.items():
+            _check_count(name, value)
+        if not (_is_number(threshold, numbers.Real) and 0 <= threshold <= 1):
+            raise ValueError(f"threshold is {threshold!r}, it must be a number between 0 and 1")
         self.device = find_device(device)
         self._autocast_dtype = autocast_dtype(precision, self.device)
         self.input_format = input_format or getattr(model, "input_format", None) or "BGR"
@@ -153,6 +155,7 @@ class Predictor:
         cls, model: nn.Module, info: ModelInfo, max_detections: int | None, options: dict
     ) -> Predictor:
         if max_detections is not None:
+            _check_count("max_detections", max_detections)
             limit_detections(model, max_detections)
         fold_norms(model)
         # The model computes in this layout; weights that are in it need no conversion per image.
@@ -276,3 +279,12 @@ class Predictor:
         found.scores = found.scores.float()
         result = found
         return result[result.scores >= self.threshold] if self.threshold > 0 else result
+
+
+def _check_count(name: str, value: object) -> None:
+    if not _is_number(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}, it must be a whole number, at least 1")
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

@@ -1,6 +1,7 @@
 """What the command line names: files, folders and patterns, as a list of image and video files."""
 
 import dataclasses
+import errno
 import glob
 import itertools
 import os
@@ -56,6 +57,9 @@ def find_sources(
     below: dict[Path, Path] = {}
     problems: list[str] = []
     for name in map(os.fspath, names):
+        if not name:
+            problems.append("the name of an input is empty")
+            continue
         root, before = Path(name), len(problems)
         # Not pathlib's own, which raises where a name is too long or a folder is closed.
         if os.path.isdir(name):
@@ -82,7 +86,8 @@ def _files_of(
         suffix = file.suffix.lower()
         if file.name.startswith(".") or os.path.isdir(file):
             continue
-        if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+        # What such a link would lead to is not known; it is named when its turn comes, as one that is given itself.
+        if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES or _is_link_in_a_circle(file):
             files.append(file)
         elif suffix in UNREAD_SUFFIXES:
             unread[suffix] += 1
@@ -111,6 +116,14 @@ def _walk(
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) != excluded
         ]
+
+
+def _is_link_in_a_circle(file: Path) -> bool:
+    try:
+        os.stat(file)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -17,6 +17,7 @@ from smca.checkpoint.predictor_weights import compare_with_model
 from smca.checkpoint.weights_guard import check_weights
 from smca.config import cfg_from_lazy, lazy_model_from_cfg
 
+from .architecture import check_same_architecture
 from .index import ZooEntry, all_entries, find_entry
 from .weights import local_file
 
@@ -65,18 +66,29 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
     Args:
         name: an experiment.
         weights: checkpoint file, or "smca://" and the name of published weights. If it describes its model, as every
-            training here writes it, that model, its number of classes and their names are taken. One that cannot be
-            read is refused when a model is built.
+            training here writes it, that model, its number of classes and their names are taken; but for its
+            classes it has to be the experiment's. One that cannot be read is refused when a model is built. Without
+            weights, here or later in ``cfg.MODEL.WEIGHTS``, the model stays as initialised.
 
     Raises:
-        ValueError: if there is no such experiment, if the weights would leave parts of the model as initialised, or if
-            its number of classes is known neither from them nor from the experiment.
+        ValueError: if there is no such experiment, if the weights are of another model or would leave parts of it as
+            initialised, or if its number of classes is known neither from them nor from the experiment.
     """
-    lazy, file = get_config(name), _readable(weights)
+    lazy = get_config(name)
+    try:
+        file = _read(weights)
+    except ValueError:
+        if name in DATA_TEMPLATES:
+            raise
+        # Building a model says it, also of weights that are put into a CfgNode later.
+        file = None
     info = None if file is None else file.info
     if info is None:
-        _check_has_classes(name, "give weights=..., a checkpoint that describes its model")
+        has = f"{weights} does not describe its model, " if weights else ""
+        _check_has_classes(name, f"{has}give weights=..., a checkpoint that describes its model")
     cfg = cfg_from_lazy(lazy, name=name, weights=weights, info=info)
+    if info is not None:
+        check_same_architecture(name, lazy.model, weights, info)
     if file is not None:
         misfit = compare_with_model(file, lazy_model_from_cfg(cfg)).misfit()
         if misfit:
@@ -121,16 +133,16 @@ def get_checkpoint_url(name: str) -> str:
     return _published(name).url
 
 
-def _readable(weights: str) -> ModelFile | None:
-    """The checkpoint; None for none, and for one that Detectron2 cannot or should not open, or has to fetch itself."""
+def _read(weights: str) -> ModelFile | None:
+    """The checkpoint; None for none, and for one that Detectron2 has to fetch itself.
+
+    Raises:
+        ValueError: for one that Detectron2 cannot or should not open.
+    """
     if not weights or weights.startswith("detectron2://"):
         return None
-    try:
-        check_weights(weights)
-        return read_model_file(fetch_weights(weights))
-    except ValueError:
-        # Building a model says it, also of weights that are put into a CfgNode later.
-        return None
+    check_weights(weights)
+    return read_model_file(fetch_weights(weights))
 
 
 def _check_has_classes(name: str, advice: str) -> None:
