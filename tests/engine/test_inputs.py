@@ -302,3 +302,18 @@ def test_a_norm_of_detectron2s_own_model():
 def test_an_encoder_has_a_block(cfg):
     cfg.model.encoder.blocks = "0Intra"
     refuse(cfg, r"encoder\.blocks '0Intra' has no block")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"^dataloader\.train\.mapper=None is none: it must turn a dataset dict"),
+        (
+            {"_target_": "smca.data.DetectionMapper", "is_train": True},
+            r"^dataloader\.train\.mapper of this config cannot be built: .*augmentations",
+        ),
+    ],
+)
+def test_mappers(cfg, value, message):
+    cfg.dataloader.train.mapper = value
+    refuse(cfg, message)

@@ -181,6 +181,19 @@ def test_an_evaluation_needs_no_optimizer():
         check("model._target_=nope.nope", training=False)
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [("", "missing a required argument: 'writers'"), (",pediod:3,writers:[]", "'pediod'")],
+)
+def test_hooks_that_lack_an_argument(fields, words):
+    hook = "detectron2.engine.hooks.PeriodicWriter"
+    with pytest.raises(
+        ValueError, match=rf"^train\.hooks\.0 \({hook}\) cannot be built: "
+    ) as caught:
+        check(f"train.hooks=[{{_target_:{hook}{fields}}}]")
+    assert words in str(caught.value)
+
+
 def test_hooks_may_be_objects_and_descriptions():
     cfg = copy.deepcopy(experiment())
     cfg.train.hooks = [HookBase(), L(HookBase)()]

@@ -45,6 +45,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
     for split in ("train", "test") if training else ("test",):
         node = cfg.dataloader[split].dataset
         dataset = _build(node, f"dataloader.{split}.dataset")
+        _check_mapper(cfg.dataloader[split], f"dataloader.{split}.mapper")
         num_classes = num_classes_of(cfg.model)
         if num_classes is not None:
             check_classes(dataset, num_classes, str(node.names))
@@ -79,6 +80,14 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
             trial.lr_multiplier, iterations_per_epoch=1.0, max_iter=1, training_epochs=None
         )
         _build(trial.lr_multiplier, "lr_multiplier")
+
+
+def _check_mapper(loader: DictConfig, name: str) -> None:
+    """A loader of one's own may have none."""
+    if "mapper" in loader and not callable(_build(loader.mapper, name)):
+        raise ValueError(
+            f"{name}={loader.mapper} is none: it must turn a dataset dict into the model's input"
+        )
 
 
 def _build(node: DictConfig, name: str) -> Any:

@@ -28,7 +28,7 @@ from .kinds import (
 )
 from .precision import DTYPES
 from .schedule import MOST_ITERATIONS
-from .targets import check_targets_exist, find_target
+from .targets import check_arguments, check_targets_exist, find_target
 
 _MISSING = object()
 
@@ -62,6 +62,7 @@ ALWAYS = {
     "model.neck.strides": NUMBERS,
     "model.neck.in_channels": NUMBERS.or_null(),
     "model.neck.in_strides": NUMBERS.or_null(),
+    "model.neck.num_groups": SIZE.or_null(),
 }  # fmt: skip
 """Field -> what it may hold, also for an evaluation."""
 
@@ -225,11 +226,14 @@ def _check_groups(cfg: DictConfig, fields: Iterable[str]) -> None:
 
 def _check_hooks(hooks: ListConfig) -> None:
     for index, hook in enumerate(hooks):
-        target = None if isinstance(hook, HookBase) else find_target(hook["_target_"])
+        if isinstance(hook, HookBase):
+            continue
+        target = find_target(hook["_target_"])
         if isinstance(target, type) and not issubclass(target, HookBase):
             raise ValueError(
                 f"train.hooks.{index}._target_={hook['_target_']} must be a detectron2.engine.HookBase"
             )
+        check_arguments(hook, f"train.hooks.{index}")
 
 
 def _shown(value: Any) -> str:

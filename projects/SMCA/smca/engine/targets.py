@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import pydoc
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,26 @@ def check_targets_exist(parts: DictConfig | ListConfig | dict, path: str = "") -
             find_target(target)
         except ValueError as error:
             raise ValueError(f"{field}={target} {error}") from error
+
+
+def check_arguments(node: DictConfig, field: str) -> None:
+    """
+    Args:
+        node: a part by its ``_target_``, of which nothing is built here.
+        field: its name.
+
+    Raises:
+        ValueError: if the part does not take its arguments, or lacks one.
+    """
+    try:
+        signature = inspect.signature(find_target(node["_target_"]))
+    except ValueError:
+        # A builtin without one.
+        return
+    try:
+        signature.bind(**{str(name): None for name in node if name != "_target_"})
+    except TypeError as error:
+        raise ValueError(f"{field} ({node['_target_']}) cannot be built: {error}") from error
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
