@@ -1,6 +1,7 @@
 """Whether a checkpoint's model is the one of an experiment, but for its classes."""
 
 import copy
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,28 +14,32 @@ from smca.model_data import build_model_from_data, lazy_model_as_data
 from smca.modeling.encoder import parse_blocks
 from smca.text import clip, printable
 
+logger = logging.getLogger(__name__)
+
 _UNSEEN = ("_target_", "blocks", "dilate_res5", "num_heads", "scale", "scale_selection")
 """Fields that decide what is computed, and that the shapes of weights need not show."""
 
 
-def check_same_architecture(name: str, model: DictConfig, weights: str, info: ModelInfo) -> None:
-    """
+def warn_of_another_architecture(
+    name: str, model: DictConfig, weights: str, info: ModelInfo
+) -> None:
+    """Say in a log how the model that a checkpoint describes, which is taken, differs from the named experiment's.
+
+    It may be meant: a training whose fields were overridden has the experiment's name only.
+
     Args:
         name: of the experiment.
         model: its ``model`` node; of no fixed number of classes if it takes that from data.
         weights: name of the checkpoint.
         info: what the checkpoint says about its model, of which all targets are known to be harmless.
-
-    Raises:
-        ValueError: if the two differ in what is computed or in the shape of a tensor.
     """
     own = _with_classes_of(model, info.model)
     difference = _first_difference(own, info.model)
     if difference is not None:
-        said = f", which calls itself {info.config_name}" if info.config_name else ""
-        raise ValueError(
-            f"weights {weights} are of another model than {name}{said}: {difference}; name the experiment that they "
-            "are of, or take smca.Predictor.from_checkpoint, which needs no name"
+        said = f", they are of {info.config_name}" if info.config_name else ""
+        logger.warning(
+            f"weights {weights} are of another model than {name}{said}: {difference}; the model that they describe is "
+            "taken, not the named one"
         )
 
 

@@ -17,7 +17,7 @@ from smca.checkpoint.predictor_weights import compare_with_model
 from smca.checkpoint.weights_guard import check_weights
 from smca.config import cfg_from_lazy, lazy_model_from_cfg
 
-from .architecture import check_same_architecture
+from .architecture import warn_of_another_architecture
 from .index import ZooEntry, all_entries, find_entry
 from .weights import local_file
 
@@ -66,13 +66,13 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
     Args:
         name: an experiment.
         weights: checkpoint file, or "smca://" and the name of published weights. If it describes its model, as every
-            training here writes it, that model, its number of classes and their names are taken; but for its
-            classes it has to be the experiment's. One that cannot be read is refused when a model is built. Without
-            weights, here or later in ``cfg.MODEL.WEIGHTS``, the model stays as initialised.
+            training here writes it, that model, its number of classes and their names are taken; where it is not the
+            experiment's, a warning says how it differs. One that cannot be read is refused when a model is built.
+            Without weights, here or later in ``cfg.MODEL.WEIGHTS``, the model stays as initialised.
 
     Raises:
-        ValueError: if there is no such experiment, if the weights are of another model or would leave parts of it as
-            initialised, or if its number of classes is known neither from them nor from the experiment.
+        ValueError: if there is no such experiment, if the weights would leave parts of the model as initialised, or if
+            its number of classes is known neither from them nor from the experiment.
     """
     lazy = get_config(name)
     try:
@@ -88,7 +88,7 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
         _check_has_classes(name, f"{has}give weights=..., a checkpoint that describes its model")
     cfg = cfg_from_lazy(lazy, name=name, weights=weights, info=info)
     if info is not None:
-        check_same_architecture(name, lazy.model, weights, info)
+        warn_of_another_architecture(name, lazy.model, weights, info)
     if file is not None:
         misfit = compare_with_model(file, lazy_model_from_cfg(cfg)).misfit()
         if misfit:
