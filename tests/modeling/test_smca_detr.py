@@ -310,3 +310,11 @@ def test_padding_suits_the_backbone_and_the_levels(wanted, side, monkeypatch):
     monkeypatch.setattr(type(model.backbone), "size_divisibility", wanted, raising=False)
     images = [{"image": torch.zeros(3, *size)} for size in ((70, 100), (100, 70))]
     assert model.preprocess_images(images, isolate=True).tensor.shape[-2:] == (side, side)
+
+
+@pytest.mark.parametrize("part", ["decoder", "heads", "criterion", "postprocessor"])
+def test_a_part_that_is_missing(part):
+    config = small_config("smca")
+    config[part] = None
+    with pytest.raises(ValueError, match=f"{part} is None, it must be callable"):
+        instantiate(config)

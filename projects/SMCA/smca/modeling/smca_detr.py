@@ -71,7 +71,8 @@ class SMCA(nn.Module):
         """
         super().__init__()
         parts = {"heads": heads, "criterion": criterion, "postprocessor": postprocessor}
-        _check_arguments(parts, pixel_mean, pixel_std)
+        network = {"backbone": backbone, "neck": neck, "encoder": encoder, "decoder": decoder}
+        _check_arguments({**network, **parts}, pixel_mean, pixel_std)
         check_same_classification(
             classification,
             **{"criterion.matcher": getattr(criterion, "matcher", None)},
