@@ -353,3 +353,14 @@ def test_an_unknown_config_and_a_wrong_number_of_classes_are_one_sentence(tool, 
         assert error.count("\n") == 1
     options = ["--num-classes", "92", "--no-object-class", "no"]
     assert tool.main([source, str(tmp_path / "out.pth"), *options]) == 0
+
+
+def test_released_weights_for_a_model_without_a_classification(tool, tmp_path, capsys):
+    """Detectron2's own; that is no bug of the tool, but the wrong config."""
+    source = save({"model": released()[0]}, tmp_path / "in.pth")
+    target = tmp_path / "out.pth"
+    assert tool.main([str(source), str(target), "--config", "digits/faster_rcnn"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert not target.exists()

@@ -23,10 +23,10 @@ from helpers.builders import ROOT
 from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import EITHER, picture, write_odd_images
 from smca import Predictor
+from smca.data.image_file import MAX_PIXELS, read_image
 from smca.inference import command, prediction_run
 from smca.inference.arguments import build_parser
 from smca.inference.device import PRECISIONS
-from smca.inference.image_file import MAX_PIXELS, read_image
 
 RUN = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "predict.py")]
 MEASURED = """

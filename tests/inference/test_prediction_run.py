@@ -5,7 +5,7 @@ import torch
 from detectron2.structures import Instances
 from PIL import Image
 
-from smca.inference.image_file import MAX_PIXELS
+from smca.data.image_file import MAX_PIXELS
 from smca.inference.prediction_run import PredictionRun
 
 

@@ -197,7 +197,9 @@ def test_from_config(tmp_path, checkpoint):
     assert_same(predictor(draw((60, 90))), expected)
     by_file = Predictor.from_config(model_zoo.get_config_file(name), path, device="cpu")
     assert_same(by_file(draw((60, 90))), expected)
-    with pytest.raises(ValueError, match=r"a.pth: its tensors are not those .* unknown"):
+    with pytest.raises(
+        ValueError, match=r"a.pth: its tensors are not those .* that the model does not have"
+    ):
         Predictor.from_config("digits/detr", path)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smca.inference.image_file import read_image
+from smca.data.image_file import read_image
 from smca.inference.output_names import OutputNames
 from smca.inference.sources import find_sources
 from smca.inference.video import VideoReader

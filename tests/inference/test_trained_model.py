@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from helpers.checkpoints import tiny_checkpoint
-from smca import Predictor
+from smca import Predictor, model_zoo
+from smca.checkpoint import model_info_from_lazy
 from smca.checkpoint.model_info import INFO_KEY
 
 
@@ -31,7 +32,7 @@ def refused(content, tmp_path, info, state=None) -> str:
     ("path", "value", "words"),
     [
         ("decoder.num_queries", 20_000_000, "which no model has"),
-        ("decoder.num_queries", 4_000, "of another shape (decoder.query_embedding"),
+        ("decoder.num_queries", 4_000, "of another number of rows (decoder.query_embedding"),
         ("decoder.num_layers", 10**9, "which no model has"),
         ("backbone.stem_channels", 4096, "of another shape"),
         ("neck.embed_dim", 1e300, "which no model has"),
@@ -66,3 +67,20 @@ def test_weights_that_predict_nothing(content, tmp_path, value):
     state["heads.classifier.weight"][0, 0] = value
     message = refused(content, tmp_path, json.loads(content[INFO_KEY]), state)
     assert "heads.classifier.weight holds NaN or infinity" in message
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64])
+def test_weights_of_another_type(content, tmp_path, kind):
+    state = dict(content["model"])
+    state["backbone.stem.conv1.weight"] = state["backbone.stem.conv1.weight"].to(kind)
+    message = refused(content, tmp_path, json.loads(content[INFO_KEY]), state)
+    assert f"backbone.stem.conv1.weight (8, 3, 7, 7) {kind} instead of" in message
+
+
+def test_released_names_beside_a_model_that_is_not_released(content, tmp_path):
+    """Detectron2's models have no classification to ask."""
+    info = model_info_from_lazy(model_zoo.get_config("digits/faster_rcnn"))
+    state = {"transformer.decoder.norm.weight": torch.zeros(2)}
+    message = refused(content, tmp_path, json.loads(info.to_json()), state)
+    assert "its tensors are not those of this model" in message
+    assert "transformer.decoder.norm.weight" in message

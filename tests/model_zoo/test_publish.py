@@ -233,7 +233,10 @@ def test_a_checkpoint_that_does_not_say_what_it_is(main, models, tmp_path, capsy
     [
         (["{run}/none.pth"], "none.pth does not exist"),
         (["{empty}"], "has no model_final.pth or model_best.pth"),
-        (["{run}", "--config-file", "digits/detr"], "not those of its model: .*modulation"),
+        (
+            ["{run}", "--config-file", "digits/detr"],
+            "is not published: its tensors are not those of this model: .*modulation",
+        ),
         (["{run}", "--config-file", "digits/detrr"], "did you mean digits/detr"),
         (["{run}", "--config-file", "none.py"], "does not exist"),
         (["{run}", "--name", "../up"], "is no name"),

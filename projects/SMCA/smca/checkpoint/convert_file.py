@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from detectron2.config import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from smca import model_zoo
@@ -177,7 +177,8 @@ def _convert_released(
         if num_classes is None:
             num_classes = num_classes_of(model_config)
         if no_object_class is None:
-            no_object_class = instantiate(model_config.classification).has_no_object_output
+            classification = instantiate(OmegaConf.select(model_config, "classification"))
+            no_object_class = getattr(classification, "has_no_object_output", None)
     if num_classes is None:
         num_classes = len(COCO_CATEGORY_IDS)
     converted = convert_released(state, num_classes, no_object_class=no_object_class)

@@ -14,7 +14,7 @@ from .coco_categories import COCO_CLASS_NAMES
 from .convert_released import convert_released, convert_resnet_name
 from .fetch import fetch_weights
 from .load_report import BY_NAME, LoadReport
-from .model_file import ModelFile, first_not_finite, of_another_kind, read_model_file
+from .model_file import ModelFile, first_not_finite, read_model_file
 
 TORCHVISION_PREFIX = "torchvision://"
 TIMM_PREFIX = "timm://"
@@ -94,6 +94,25 @@ def compare_weights(
     return _fit(own, _Weights(dict(given)), source, ())[1]
 
 
+def check_whole(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """
+    Args:
+        own: state dict of a model that is to predict, which may be on the meta device.
+        given: tensors by the model's names.
+
+    Raises:
+        ValueError: if they do not fill the model, or one holds NaN or infinity.
+    """
+    misfit = compare_weights(own, given, "").misfit()
+    if misfit:
+        raise ValueError(f"its tensors are not those of this model: {misfit}")
+    bad = first_not_finite(given)
+    if bad is not None:
+        raise ValueError(
+            f"its tensor {bad} holds NaN or infinity, so that the model would predict nothing"
+        )
+
+
 def frozen_norm_without_weights(model: nn.Module) -> bool:
     """Whether the model has frozen norms that still are as constructed, as if no weights had been loaded."""
     return any(
@@ -138,7 +157,7 @@ def _fit(
     whole = {
         k: v
         for k, v in given.items()
-        if k in own and own[k].shape == v.shape and not of_another_kind(own[k], v)
+        if k in own and own[k].shape == v.shape and not _is_of_another_kind(own[k], v)
     }
     partial, resized = {}, []
     classes = known_classes(weights.class_names, class_names)
@@ -171,6 +190,11 @@ def _fit(
         moving_averages=weights.moving_averages,
     )
     return fitting, outcome
+
+
+def _is_of_another_kind(own: Tensor, given: Tensor) -> bool:
+    """Whether one holds fractions and the other whole numbers, as a weight and a counter do."""
+    return own.is_floating_point() != given.is_floating_point()
 
 
 def _described(tensor: Tensor) -> str:

@@ -1,6 +1,8 @@
 import dataclasses
 import logging
 
+from smca.text import clip, printable
+
 from .class_rows import NamedClasses
 
 logger = logging.getLogger("smca.checkpoint.initial_weights")
@@ -85,4 +87,4 @@ class LoadReport:
 
 def shorten(names: list[str], limit: int = 12) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(clip(printable(name), 150) for name in names[:limit]) + more

@@ -183,11 +183,6 @@ def _oddity(name: str, tensor: Tensor) -> str | None:
     return None
 
 
-def of_another_kind(own: Tensor, given: Tensor) -> bool:
-    """Whether one holds fractions and the other whole numbers, as a weight and a counter do."""
-    return own.is_floating_point() != given.is_floating_point()
-
-
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Name of a tensor that holds NaN or infinity; a model with it predicts nothing."""
     for name, tensor in tensors.items():

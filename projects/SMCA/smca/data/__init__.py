@@ -3,12 +3,8 @@
 from .builtin import ensure_digits, register_digits
 from .class_names import class_names, fill_num_classes
 from .custom_dataset import load_custom_dataset
-from .detection_dataset import (
-    check_classes,
-    check_has_objects,
-    load_detection_dataset,
-    warn_crowded,
-)
+from .dataset_checks import check_classes, check_has_objects, warn_crowded
+from .detection_dataset import load_detection_dataset
 from .detection_mapper import DetectionMapper
 from .digits import PastedDigit, compose_image
 from .digits_sources import DigitSources, load_sources

@@ -10,7 +10,6 @@ from detectron2.data.build import print_instances_class_histogram
 from .catalog_dicts import tables_from_dicts, usable_dicts
 from .coco_json import file_key, read_valid_coco_json
 from .coco_source import MAX_OPENED_IMAGES, coco_source
-from .coco_tables import match_classes
 from .image_files import check_files_exist, read_image_sizes
 from .prepared_dataset import PreparedDataset, prepare
 
@@ -110,13 +109,13 @@ def _load_one(name: str) -> list[dict]:
     if source is not None or MetadataCatalog.get(name).get("json_file") is None:
         # Otherwise the ground truth is what the metadata says, as it is for Detectron2.
         _loaded[name] = (_key(name), dataset)
-    _tell(logging.INFO, dataset.summary())
+    tell_once(logging.INFO, dataset.summary())
     for text in dataset.warnings():
-        _tell(logging.WARNING, text)
+        tell_once(logging.WARNING, text)
     return records
 
 
-def _tell(level: int, text: str) -> None:
+def tell_once(level: int, text: str) -> None:
     """Log a line, but not again: data sets are loaded for the check before a training and for every evaluation."""
     run = tuple(id(handler) for handler in logging.getLogger("smca").handlers)
     if logger.isEnabledFor(level) and (text, run) not in _told:
@@ -210,105 +209,3 @@ def describe_difference(first: Sequence[str], second: Sequence[str]) -> str:
         if some
     ]
     return " and ".join(parts)
-
-
-def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None:
-    """
-    Raises:
-        ValueError: if an object has a class that a model of ``num_classes`` does not know.
-    """
-    for record in dataset:
-        for annotation in record.get("annotations", ()):
-            if not 0 <= annotation["category_id"] < num_classes:
-                raise ValueError(
-                    f"{names}: {record['file_name']} has an object of class {annotation['category_id']}, but the "
-                    f"model has num_classes={num_classes} (classes 0 to {num_classes - 1}); "
-                    "set model.num_classes to the data set's number of classes, or to null to take it from there"
-                )
-
-
-def check_has_objects(dataset: Sequence[dict], names: str) -> None:
-    """
-    Args:
-        dataset: dataset dicts to train on.
-        names: what the data set is called.
-
-    Raises:
-        ValueError: if no image has an object, so that there is nothing to learn.
-    """
-    counts = _count_objects(dataset)
-    if not counts.any():
-        raise ValueError(
-            f"{names} has no object to learn from: its {len(counts)} images have no annotations, or only crowds and "
-            "boxes that cannot be used; smca-check-dataset says which"
-        )
-
-
-def _count_objects(dataset: Sequence[dict]) -> np.ndarray:
-    """(N,) objects of each image, crowds not counted."""
-    return np.array(
-        [sum(not a.get("iscrowd", 0) for a in r.get("annotations", ())) for r in dataset]
-    )
-
-
-def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
-    """Say once in a log how many images of a training have more objects than the model can find.
-
-    Args:
-        dataset: dataset dicts to train on.
-        num_queries: of the model.
-        names: what the data set is called.
-    """
-    counts = _count_objects(dataset)
-    crowded = int((counts > num_queries).sum())
-    if crowded:
-        most = int(counts.argmax())
-        _tell(
-            logging.WARNING,
-            f"{names}: {crowded} of {len(counts)} images have more objects than the model's {num_queries} queries, "
-            f"and what is beyond them cannot be learned or found; the most has {dataset[most]['file_name']}, "
-            f"{counts[most]}: set model.decoder.num_queries above that",
-        )
-
-
-def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> None:
-    """
-    Args:
-        names: registered data sets to evaluate on, already loaded.
-        num_classes: of the model.
-
-    Raises:
-        ValueError: if the model can predict a class that a data set does not have.
-    """
-    for name in [names] if isinstance(names, str) else names:
-        classes = MetadataCatalog.get(name).get("thing_classes")
-        if classes and num_classes > len(classes):
-            raise ValueError(
-                f"{name} has {len(classes)} classes, but the model has num_classes={num_classes} and its other "
-                "classes could not be evaluated; set model.num_classes to the data set's number of classes, or to "
-                "null to take it from there"
-            )
-
-
-def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]) -> None:
-    """
-    Args:
-        train, test: registered data sets, already loaded.
-
-    Raises:
-        ValueError: if their classes have other names or another order, so that the evaluation would compare what
-            the model calls class 3 with something else.
-    """
-    first, second = ([names] if isinstance(names, str) else list(names) for names in (train, test))
-    for name in second:
-        known, other = (MetadataCatalog.get(n).get("thing_classes") for n in (first[0], name))
-        difference = describe_difference(known or (), other or ())
-        # Upper and lower case and blanks around a name make no difference.
-        same = list(match_classes(other or (), known or ()).values()) == list(
-            range(len(other or ()))
-        )
-        if known and other and difference and not (same and len(known) == len(other)):
-            raise ValueError(
-                f"{first[0]}, to train on, and {name}, to evaluate on, have different classes: {difference}; give both "
-                "the same categories"
-            )

@@ -11,7 +11,7 @@ from torch import nn
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
 from smca.config import num_classes_of
 from smca.data.class_names import class_names
-from smca.data.detection_dataset import (
+from smca.data.dataset_checks import (
     check_classes,
     check_evaluated_classes,
     check_has_objects,

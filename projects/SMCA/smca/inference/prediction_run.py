@@ -14,13 +14,12 @@ from detectron2.structures import Instances
 from PIL import Image
 from tqdm import tqdm
 
-from smca.data.image_file import has_8_bits_in_more
+from smca.data.image_file import has_8_bits_in_more, read_image
 from smca.text import printable
 from smca.whole_file import replacing
 
 from .coco_ids import CocoIds
 from .drawing import draw_boxes
-from .image_file import read_image
 from .output_names import OutputNames
 from .predictor import Predictor
 from .results_file import Record, ResultsFile

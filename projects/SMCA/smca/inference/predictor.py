@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from smca.checkpoint import ModelInfo
+from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
 from smca.device import find_device
 
 from .device import autocast_dtype
 from .fold_norms import fold_norms
-from .image_file import MAX_PIXELS, image_to_bgr, read_image
 from .trained_model import limit_detections, load_checkpoint, load_config
 
 ImageLike = np.ndarray | Image.Image | str | os.PathLike

@@ -11,20 +11,14 @@ from smca import model_zoo
 from smca.checkpoint import (
     ModelInfo,
     build_model_from_info,
+    check_whole,
     convert_released,
-    first_not_finite,
     model_info_from_lazy,
     read_model_file,
 )
 from smca.checkpoint.fetch import fetch_weights
-from smca.checkpoint.model_file import of_another_kind
 from smca.config import DETECTION_LIMITS, num_classes_of
 from smca.data.class_names import class_names, fill_num_classes
-from smca.text import clip, printable
-
-# Left in or out of a checkpoint without effect on predictions.
-_COUNTERS = "num_batches_tracked"
-_LISTED = 5
 
 
 def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
@@ -103,38 +97,14 @@ def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Modu
         with torch.device("meta"):
             # Sizes are compared before there is memory for them.
             described = build_model_from_info(info)
-        if any(name.startswith("transformer.") for name in state):
-            no_object = described.classification.has_no_object_output
+        classification = getattr(described, "classification", None)
+        if classification and any(name.startswith("transformer.") for name in state):
+            no_object = classification.has_no_object_output
             state = convert_released(state, described.num_classes, no_object_class=no_object)
-        _check_all(described, state)
+        # Unlike in fine-tuning nothing may be left as constructed: it would predict noise.
+        check_whole(described.state_dict(), state)
         model = build_model_from_info(info)
     except ValueError as error:
         raise ValueError(f"checkpoint {source}: {error}") from error
     model.load_state_dict(state, strict=False)
     return model
-
-
-def _check_all(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Unlike in fine-tuning nothing may be left as constructed: it would predict noise."""
-    own = model.state_dict()
-    problems = {
-        "missing": [n for n in own if n not in state and not n.endswith(_COUNTERS)],
-        "unknown": [n for n in state if n not in own and not n.endswith(_COUNTERS)],
-        "of another shape": [n for n in own if n in state and own[n].shape != state[n].shape],
-        "of another type": [n for n in own if n in state and of_another_kind(own[n], state[n])],
-    }
-    if any(problems.values()):
-        found = [
-            f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names
-        ]
-        raise ValueError(f"its tensors are not those of this model: {', '.join(found)}")
-    bad = first_not_finite(state)
-    if bad is not None:
-        raise ValueError(
-            f"its tensor {printable(bad)} holds NaN or infinity, so it would predict nothing"
-        )
-
-
-def _some(names: list[str]) -> str:
-    shown = (clip(printable(name), 100) for name in names[:_LISTED])
-    return ", ".join(shown) + (", ..." if len(names) > _LISTED else "")

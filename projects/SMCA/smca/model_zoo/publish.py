@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,19 +15,16 @@ from smca.checkpoint import (
     ModelFile,
     ModelInfo,
     build_model_from_info,
-    first_not_finite,
+    check_whole,
     read_model_file,
 )
 from smca.checkpoint.file_formats import ENCODERS
-from smca.checkpoint.model_file import of_another_kind
-from smca.text import clip
 from smca.whole_file import replacing
 
 from .index import FORMAT, ZooEntry, read_index
 from .model_zoo import list_configs
 
 _RUN_FILES = ("model_final.pth", "model_best.pth")
-_COUNTERS = "num_batches_tracked"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,28 +214,7 @@ def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> Non
     """A file that does not load is not published."""
     with torch.device("meta"):
         own = build_model_from_info(info).state_dict()
-    problems: Sequence[str] = [
-        *(f"{k} is missing" for k in own if k not in state and not k.endswith(_COUNTERS)),
-        *(f"{k} has no place" for k in state if k not in own),
-        *(
-            f"{k} is {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-            for k in own
-            if k in state and state[k].shape != own[k].shape
-        ),
-    ]
-    problems = [
-        *(clip(problem, 200) for problem in problems),
-        *(
-            f"{k} holds {state[k].dtype}"
-            for k in own
-            if k in state and of_another_kind(own[k], state[k])
-        ),
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(
-            f"the tensors of {path} are not those of its model: {'; '.join(problems[:3])}{more}"
-        )
-    bad = first_not_finite(state)
-    if bad is not None:
-        raise ValueError(f"the tensor {bad} of {path} holds NaN or infinity; it is not published")
+    try:
+        check_whole(own, state)
+    except ValueError as error:
+        raise ValueError(f"{path} is not published: {error}") from error

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from helpers.odd_images import EITHER, fake_size, picture, write_odd_images
-from smca.inference.image_file import image_to_bgr, read_image
+from smca.data.image_file import image_to_bgr, read_image
 
 
 @pytest.fixture(scope="module")
