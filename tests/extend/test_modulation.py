@@ -34,7 +34,7 @@ class LaplaceModulation(nn.Module):
         self.center = nn.Linear(embed_dim, 2)
         self.level = nn.Linear(embed_dim, num_levels)
 
-    def forward(self, layer, located_query, previous, levels, image_sizes):
+    def forward(self, layer, located_query, previous, levels, image_sizes, reference=None):
         logits = self.center(located_query) if previous is None else previous.center_logits
         center = logits.sigmoid() * image_sizes[:, None]
         centers = [center / level.stride for level in levels]

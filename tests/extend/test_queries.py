@@ -16,8 +16,8 @@ class TaughtQueries(nn.Module):
         self.groups = nn.Embedding(2 * num_queries, embed_dim)
         self.label = nn.Embedding(num_classes, embed_dim)
 
-    def forward(self, batch_size, targets=None):
-        position = self.groups.weight.expand(batch_size, -1, -1)
+    def forward(self, levels, image_sizes, targets=None):
+        position = self.groups.weight.expand(len(image_sizes), -1, -1)
         num = position.shape[1] // 2
         if targets is None:
             return Queries(torch.zeros_like(position[:, :num]), position[:, :num])

@@ -230,9 +230,9 @@ def test_modulation_of_another_shape_is_an_error(asked, words):
 class Anchored(torch.nn.Module):
     """Queries that start at points of their own."""
 
-    def forward(self, batch_size, targets=None):
-        zeros = torch.zeros(batch_size, QUERIES, EMBED_DIM).double()
-        return Queries(zeros, zeros + 1, references=torch.ones(batch_size, QUERIES, 4).double())
+    def forward(self, levels, image_sizes, targets=None):
+        zeros = torch.zeros(len(image_sizes), QUERIES, EMBED_DIM).double()
+        return Queries(zeros, zeros + 1, references=torch.ones_like(zeros[..., :4]))
 
 
 @pytest.mark.parametrize("modulation", [None, INDEPENDENT])

@@ -31,6 +31,9 @@ class Decoder(nn.Module):
         modulation: nn.Module | None = None,
         queries: nn.Module | None = None,
         layer: nn.Module | None = None,
+        query_position: nn.Module | None = None,
+        refinement: nn.Module | None = None,
+        output_norm: bool = True,
         activation_checkpointing: bool = False,
     ):
         """
@@ -45,6 +48,12 @@ class Decoder(nn.Module):
             queries: source of queries, called as :class:`LearnedQueries`, which is taken where none is given.
             layer: one layer, called as :class:`DecoderLayer`, which is taken where none is given. All L are copies of
                 it, each with an initialisation of its own where it has ``reset_parameters``.
+            query_position: gives each layer's positions from where its queries are, called with the layer's number,
+                its input (B, Q, C) and the references (B, Q, 2 or 4) as logits; None keeps those of the queries.
+            refinement: moves the references from layer to layer, called with the layer's number, its output (B, Q, C)
+                and the references; returns the boxes it predicts, (B, Q, 4) logits, and the next layer's references.
+                Heads then leave the boxes to it. The queries have to have references.
+            output_norm: whether a norm that the layers share follows each of them.
             activation_checkpointing: as in :class:`Encoder`.
 
         Raises:
@@ -68,8 +77,10 @@ class Decoder(nn.Module):
         for copied in self.layers:
             if hasattr(copied, "reset_parameters"):
                 copied.reset_parameters()
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim) if output_norm else nn.Identity()
         self.modulation = modulation
+        self.query_position = query_position
+        self.refinement = refinement
         self.activation_checkpointing = activation_checkpointing
 
     def forward(
@@ -84,31 +95,44 @@ class Decoder(nn.Module):
             image_sizes: (B, 2) unpadded (width, height) in pixels.
             targets: B targets in training, for the source of queries.
         """
-        queries = self.query_embedding(len(image_sizes), targets)
-        target = queries.content
-        hidden, priors = [], []
+        queries = self.query_embedding(levels, image_sizes, targets)
+        target, position, reference = queries.content, queries.position, queries.references
+        hidden, priors, references, boxes = [], [], [], []
         for index, layer in enumerate(self.layers):
+            if self.query_position is not None:
+                position = self.query_position(index, target, reference)
             prior = None
             if self.modulation is not None:
                 previous = priors[-1] if priors else None
                 with full_precision(target):
-                    located = at_least_float32(target + queries.position)
-                    prior = self.modulation(index, located, previous, levels, image_sizes)
+                    located = at_least_float32(target + position)
+                    prior = self.modulation(
+                        index, located, previous, levels, image_sizes, reference
+                    )
                 priors.append(prior)
-            target = self._run(
-                layer, target, queries.position, levels, prior, queries.attention_mask
-            )
+            target = self._run(layer, target, position, levels, prior, queries.attention_mask)
             hidden.append(self.norm(target))
-        references = None if queries.references is None else queries.references[None]
-        if priors and getattr(priors[0], "references", None) is not None:
-            references = priors[0].references
+            references.append(reference)
+            if self.refinement is not None:
+                with full_precision(target):
+                    box, reference = self.refinement(index, at_least_float32(hidden[-1]), reference)
+                boxes.append(box)
         return DecoderOutput(
             hidden=torch.stack(hidden),
             image_sizes=image_sizes,
-            references=references,
+            references=self._references(references, priors),
+            boxes=torch.stack(boxes) if boxes else None,
             queries=queries,
             priors=tuple(priors),
         )
+
+    def _references(self, references: list[Tensor | None], priors: list[Any]) -> Tensor | None:
+        """Of each layer where they move, (L, B, Q, 2 or 4), else of all, (1, B, Q, 2 or 4)."""
+        if priors and getattr(priors[0], "references", None) is not None:
+            return priors[0].references
+        if references[0] is None:
+            return None
+        return references[0][None] if self.refinement is None else torch.stack(references)
 
     def _run(self, layer: nn.Module, *inputs: Any) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():

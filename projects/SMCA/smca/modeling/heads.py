@@ -22,6 +22,7 @@ class DetectionHeads(nn.Module):
         num_classes: int,
         classification: Classification,
         size_reference: float | None = None,
+        predict_boxes: bool = True,
     ):
         """
         Args:
@@ -31,6 +32,7 @@ class DetectionHeads(nn.Module):
             size_reference: side in pixels of the image that box widths and heights are predicted relative to, by a
                 shift of their logits: convolutions see pixels, and what share of its image a box is could only be
                 learnt from where the image ends. None is the paper's form, relative to the image itself.
+            predict_boxes: False where the decoder refines boxes and gives them.
 
         Raises:
             ValueError: for a size reference that is no side.
@@ -45,7 +47,7 @@ class DetectionHeads(nn.Module):
         self.classification = classification
         self.size_reference = size_reference
         self.classifier = nn.Linear(embed_dim, classification.num_outputs(num_classes))
-        self.box = MLP(embed_dim, embed_dim, 4, num_layers=3)
+        self.box = MLP(embed_dim, embed_dim, 4, num_layers=3) if predict_boxes else None
         classification.reset_bias(self.classifier.bias)
 
     def forward(
@@ -67,11 +69,21 @@ class DetectionHeads(nn.Module):
         hidden = decoded.hidden
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         logits = self.classifier(hidden).to(dtype)
-        boxes = self.box(hidden).to(dtype)
+        return {"pred_logits": logits, "pred_boxes": self._boxes(decoded, dtype).sigmoid()}
+
+    def _boxes(self, decoded: DecoderOutput, dtype: torch.dtype) -> Tensor:
+        """(L, B, Q, 4) logits."""
+        if self.box is None:
+            if decoded.boxes is None:
+                raise ValueError(
+                    "heads.predict_boxes is False, but the decoder has no refinement that gives boxes"
+                )
+            return decoded.boxes.to(dtype)
+        boxes = self.box(decoded.hidden).to(dtype)
         if decoded.references is not None:
             references = decoded.references.to(dtype)
             boxes = boxes + F.pad(references, (0, 4 - references.shape[-1]))
         if self.size_reference is not None:
             shift = (self.size_reference / decoded.image_sizes.to(dtype)).log()
             boxes = boxes + F.pad(shift, (2, 0))[:, None]
-        return {"pred_logits": logits, "pred_boxes": boxes.sigmoid()}
+        return boxes

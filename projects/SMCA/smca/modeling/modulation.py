@@ -171,6 +171,7 @@ class SpatialModulation(nn.Module):
         previous: SpatialPrior | None,
         levels: Sequence[FeatureLevel],
         image_sizes: Tensor,
+        reference: Tensor | None = None,
     ) -> SpatialPrior:
         """
         Args:
@@ -179,6 +180,8 @@ class SpatialModulation(nn.Module):
             previous: the prior of the layer before, whose centre is taken over; None in the first layer.
             levels: S feature levels, for their strides.
             image_sizes: (B, 2) unpadded (width, height) in pixels.
+            reference: where a decoder with references has the query so far, (B, Q, 2 or 4) logits; this modulation
+                predicts its own centre.
         """
         predictor = self.layers[layer]
         o_q = predictor.norm(located_query)

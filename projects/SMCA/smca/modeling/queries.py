@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .feature_level import FeatureLevel
 from .target import Target
 
 
@@ -39,7 +40,17 @@ class LearnedQueries(nn.Embedding):
     def __init__(self, num_queries: int, embed_dim: int):
         super().__init__(num_queries, embed_dim)
 
-    def forward(self, batch_size: int, targets: Sequence[Target] | None = None) -> Queries:
-        """Queries for a batch of so many images, the same for each."""
-        position = self.weight.expand(batch_size, -1, -1)
+    def forward(
+        self,
+        levels: Sequence[FeatureLevel],
+        image_sizes: Tensor,
+        targets: Sequence[Target] | None = None,
+    ) -> Queries:
+        """
+        Args:
+            levels: encoded feature levels, for sources that select their queries from them; not looked at here.
+            image_sizes: (B, 2) unpadded (width, height) in pixels.
+            targets: B targets in training.
+        """
+        position = self.weight.expand(len(image_sizes), -1, -1)
         return Queries(content=torch.zeros_like(position), position=position)
