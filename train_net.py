@@ -44,8 +44,8 @@ with warnings.catch_warnings():
         set_up_output,
         unlock_runs,
     )
-    from smca.engine.run_directory import cannot_write
-    from smca.engine.setting_checks import check_settings
+    from smca.engine.run.run_directory import cannot_write
+    from smca.engine.settings.setting_checks import check_settings
 
 # Here, and not only in a training: its processes import this before they join.
 warnings.filterwarnings("ignore", category=FutureWarning)

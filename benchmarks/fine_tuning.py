@@ -23,7 +23,7 @@ from surroundings import surroundings
 
 from smca import model_zoo
 from smca.data import ensure_digits
-from smca.data.class_names import fill_num_classes
+from smca.data.sources.class_names import fill_num_classes
 from smca.engine import apply_overrides, evaluate_only, prepare_training
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from helpers.builders import small_config
-from smca import allowed_targets, model_zoo
-from smca.allowed_targets import allow_target, allow_targets_of, check_targets
+from smca import model_zoo
 from smca.checkpoint import ModelInfo, build_model_from_info, model_info_from_lazy
 from smca.config import cfg_from_lazy
-from smca.model_data import lazy_model_as_data
+from smca.description import allowed_targets
+from smca.description.allowed_targets import allow_target, allow_targets_of, check_targets
+from smca.description.model_data import lazy_model_as_data
 
 BAD = [
     "os.system",

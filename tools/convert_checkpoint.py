@@ -14,8 +14,8 @@ A tensor that fits nowhere is an error that names it; what is left out is printe
 import argparse
 import sys
 
-from smca.checkpoint.class_columns import ABSENT_BIAS, PUBLISHED_COLUMNS
-from smca.checkpoint.convert_file import convert_file
+from smca.checkpoint.conversion.class_columns import ABSENT_BIAS, PUBLISHED_COLUMNS
+from smca.model_zoo.convert_file import convert_file
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ with warnings.catch_warnings():
         set_earlier_run_aside,
         set_up_output,
     )
-    from smca.engine.setting_checks import check_settings
+    from smca.engine.settings.setting_checks import check_settings
     from smca.visualization import draw_detections, draw_priors, save_png
 
 EXPERIMENT = "digits/smca_single_scale"

@@ -15,7 +15,7 @@ import os
 import sys
 
 from smca.data import DigitsError, DigitsSpec, make_digits
-from smca.data.digits_store import annotation_file, image_root
+from smca.data.digits.store import annotation_file, image_root
 
 _HELP = {
     "image_size": "largest size of an image, HxW or one number, pixels",

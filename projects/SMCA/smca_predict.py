@@ -19,12 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     # There is nothing to keep yet; where there is, the command has its own handlers.
     _on_signals(lambda number, _frame: os._exit(128 + number))
-    arguments = Path(__file__).with_name("smca") / "inference" / "arguments.py"
+    arguments = Path(__file__).with_name("smca") / "inference" / "command" / "arguments.py"
     args = runpy.run_path(str(arguments))["parse_arguments"](argv)
     _let_threads_sleep()
     # Nothing of what is imported is thrown away, and looking for it takes a quarter of the time.
     gc.disable()
-    from smca.inference.command import run
+    from smca.inference.command.command import run
 
     gc.freeze()
     gc.enable()

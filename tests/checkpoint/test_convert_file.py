@@ -15,10 +15,10 @@ from torchvision.models import resnet18, resnet50
 
 from helpers.builders import ROOT, draw_parameters, small_config, small_model
 from smca.checkpoint import load_initial_weights
-from smca.checkpoint.class_columns import ABSENT_BIAS
-from smca.checkpoint.convert_file import convert_file, convert_state_dict
-from smca.checkpoint.convert_released import convert_released, convert_to_released
+from smca.checkpoint.conversion.class_columns import ABSENT_BIAS
+from smca.checkpoint.conversion.convert_released import convert_released, convert_to_released
 from smca.checkpoint.state_dict_file import read_state_dict, write_checkpoint
+from smca.model_zoo.convert_file import convert_file, convert_state_dict
 
 CATEGORY_IDS = [c["id"] for c in COCO_CATEGORIES if c["isthing"]]
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from helpers.builders import draw_parameters, small_config, small_model
 from smca.checkpoint import ModelInfo, frozen_norm_without_weights, load_initial_weights
-from smca.checkpoint.class_rows import NamedClasses
-from smca.checkpoint.coco_categories import COCO_CLASS_NAMES
-from smca.checkpoint.convert_file import convert_file, convert_state_dict
+from smca.checkpoint.conversion.coco_categories import COCO_CLASS_NAMES
+from smca.checkpoint.loading.class_rows import NamedClasses
+from smca.model_zoo.convert_file import convert_file, convert_state_dict
 from smca.modeling import build_resnet
 
 NAMES = ("cat", "dog", "bird")
@@ -280,7 +280,7 @@ def test_a_name_that_cannot_be_fetched(monkeypatch):
     def fail(path, **options):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("smca.checkpoint.fetch.PathManager.get_local_path", fail)
+    monkeypatch.setattr("smca.checkpoint.reading.fetch.PathManager.get_local_path", fail)
     with pytest.raises(ValueError, match=r"detectron2://a\.pkl cannot be fetched \(no route"):
         load_initial_weights(nn.Linear(1, 1), "detectron2://a.pkl")
 

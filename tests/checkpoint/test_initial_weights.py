@@ -11,7 +11,7 @@ from torchvision.models import ResNet50_Weights
 from helpers.builders import draw_parameters, small_config, small_model
 from helpers.goldens import released_keys
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
-from smca.checkpoint.convert_released import convert_name
+from smca.checkpoint.conversion.convert_released import convert_name
 from smca.modeling import build_resnet
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from smca.checkpoint.numpy_pickle import UnsafePickleError, load_numpy_pickle
+from smca.checkpoint.reading.numpy_pickle import UnsafePickleError, load_numpy_pickle
 
 ARRAYS = {
     "float32": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from helpers.checkpoints import zoo_checkpoint
 from smca import model_zoo
-from smca.checkpoint.fetch import fetch_weights
-from smca.checkpoint.weights_guard import check_weights
+from smca.checkpoint.loading.weights_guard import check_weights
+from smca.checkpoint.reading.fetch import fetch_weights
 
 STATE = {"a": torch.zeros(2)}
 

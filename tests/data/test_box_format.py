@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smca.data.box_format import BoxFormat, Layout, find_box_format
+from smca.data.checks.box_format import BoxFormat, Layout, find_box_format
 
 SIZE = np.array([640.0, 480.0])
 

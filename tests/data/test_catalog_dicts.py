@@ -10,8 +10,8 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
 from smca.data import load_detection_dataset
-from smca.data.dataset_checks import check_same_class_names
-from smca.data.detection_dataset import class_names_of
+from smca.data.checks.dataset_checks import check_same_class_names
+from smca.data.sources.detection_dataset import class_names_of
 from smca.evaluation import CocoEvaluator
 
 NAME = "smca_test_code"

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from helpers.custom_data import pets
-from smca.data import coco_repairs as repairs
-from smca.data.coco_json import (
+from smca.data.checks import coco_repairs as repairs
+from smca.data.sources.coco_json import (
     file_key,
     load_coco_json,
     read_coco_json,
     read_valid_coco_json,
 )
-from smca.data.coco_tables import match_classes
+from smca.data.sources.coco_tables import match_classes
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from smca.data import (
     load_detection_dataset,
     warn_crowded,
 )
-from smca.data.dataset_checks import check_same_class_names
+from smca.data.checks.dataset_checks import check_same_class_names
 
 CONTENT = {
     "images": [

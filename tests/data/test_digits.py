@@ -6,7 +6,7 @@ import sklearn.datasets
 from pycocotools import mask as coco_mask
 
 from smca.data import CLASSES, DigitsSpec, compose_image, load_sources
-from smca.data.digits_sources import PHOTO_COLUMNS
+from smca.data.digits.sources import PHOTO_COLUMNS
 
 SPECS = {
     "default": DigitsSpec(),

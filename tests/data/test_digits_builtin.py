@@ -10,7 +10,8 @@ from detectron2.data import detection_utils as utils
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BoxMode
 
-from smca.data import DigitsError, DigitsSpec, builtin, ensure_digits, register_digits
+from smca.data import DigitsError, DigitsSpec, ensure_digits, register_digits
+from smca.data.digits import registration
 
 TINY = DigitsSpec(train_images=4, val_images=3, empty_fraction=0.0)
 NAMES = ("digits_tiny_train", "digits_tiny_val")
@@ -20,7 +21,7 @@ NAMES = ("digits_tiny_train", "digits_tiny_val")
 def clean_catalogs():
     yield
     for name in NAMES:
-        for catalog in (DatasetCatalog, MetadataCatalog, builtin._registered):
+        for catalog in (DatasetCatalog, MetadataCatalog, registration._registered):
             catalog.pop(name, None)
 
 
@@ -59,8 +60,10 @@ def test_first_use_makes_and_loads_the_data(tmp_path):
 def test_evaluator_can_be_built_first(tmp_path, monkeypatch):
     register(tmp_path)
     made = []
-    real = builtin.make_digits
-    monkeypatch.setattr(builtin, "make_digits", lambda *a, **k: (made.append(a), real(*a, **k)))
+    real = registration.make_digits
+    monkeypatch.setattr(
+        registration, "make_digits", lambda *a, **k: (made.append(a), real(*a, **k))
+    )
     ensure_digits("coco_2017_val", "no_such_data_set", progress=False)
     assert made == []
     ensure_digits(*NAMES, progress=False)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from smca.data import CLASSES, DigitsError, DigitsSpec, digits_store, load_sources, make_digits
+from smca.data import CLASSES, DigitsError, DigitsSpec, load_sources, make_digits
+from smca.data.digits import store
 
 TINY = DigitsSpec(train_images=6, val_images=40, empty_fraction=0.2)
 fork = multiprocessing.get_context("fork")  # children start at once, with the tests' patches
@@ -22,7 +23,7 @@ fork = multiprocessing.get_context("fork")  # children start at once, with the t
 def cached_sources():
     sources = load_sources(TINY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits_store, "load_sources", lambda spec: sources)
+        patch.setattr(store, "load_sources", lambda spec: sources)
         yield
 
 
@@ -86,7 +87,7 @@ def test_val_has_every_class_and_empty_images(made):
 
 
 def test_made_data_set_is_not_touched_and_needs_no_sources(made, monkeypatch):
-    monkeypatch.setattr(digits_store, "load_sources", lambda spec: pytest.fail("made again"))
+    monkeypatch.setattr(store, "load_sources", lambda spec: pytest.fail("made again"))
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     assert make_digits(made.parent, TINY) == made
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
@@ -127,7 +128,7 @@ def test_empty_directory_is_filled(made, tmp_path):
 
 
 def slow_compose(log: Path, seconds: float):
-    real = digits_store.compose_image
+    real = store.compose_image
 
     def compose(*args):
         (log / str(os.getpid())).touch()
@@ -147,7 +148,7 @@ def start(root: Path, spec: DigitsSpec):
 def test_processes_that_start_together_make_it_once(made, tmp_path, monkeypatch):
     log, root = tmp_path / "log", tmp_path / "root"
     log.mkdir()
-    monkeypatch.setattr(digits_store, "compose_image", slow_compose(log, 0.01))
+    monkeypatch.setattr(store, "compose_image", slow_compose(log, 0.01))
     processes = [start(root, TINY) for _ in range(3)]
     for process in processes:
         process.join(60)
@@ -161,7 +162,7 @@ def test_killed_half_way_is_made_anew(made, tmp_path, monkeypatch):
     log, root = tmp_path / "log", tmp_path / "root"
     log.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(digits_store, "compose_image", slow_compose(log, 0.2))
+        patch.setattr(store, "compose_image", slow_compose(log, 0.2))
         process = start(root, TINY)
     deadline = time.monotonic() + 30
     while not list(root.glob(".digits.partial/train/*.jpg")):
@@ -202,7 +203,7 @@ def test_root_that_cannot_be_made_is_one_sentence(tmp_path):
 
 
 def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(digits_store, "load_sources", load_sources)
+    monkeypatch.setattr(store, "load_sources", load_sources)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'smca\[demo\]'"):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from helpers.custom_data import pets
-from smca.data.coco_json import read_coco_json
-from smca.data.other_formats import format_of_file
+from smca.data.sources.coco_json import read_coco_json
+from smca.data.sources.other_formats import format_of_file
 
 JSON = json.dumps(pets()).encode()
 VOC = b"<?xml version='1.0'?>\n<annotation><filename>a.jpg</filename></annotation>"

@@ -7,10 +7,10 @@ import pytest
 
 from helpers.custom_data import pets
 from helpers.odd_boxes import many_objects, written_as
-from smca.data.box_format import BoxFormat, Layout
-from smca.data.coco_faults import clip_boxes, find_box_faults
-from smca.data.coco_records import parse_coco
-from smca.data.prepared_dataset import prepare, same_aspect
+from smca.data.checks.box_format import BoxFormat, Layout
+from smca.data.checks.coco_faults import clip_boxes, find_box_faults
+from smca.data.sources.coco_records import parse_coco
+from smca.data.sources.prepared_dataset import prepare, same_aspect
 
 
 def prepared(content, actual=None):

@@ -9,8 +9,8 @@ import pytest
 
 from helpers.custom_data import write_data_set
 from smca.data import load_detection_dataset
-from smca.data.coco_source import CocoSource, register_coco
-from smca.data.custom_dataset import register_custom_dataset
+from smca.data.sources.coco_source import CocoSource, register_coco
+from smca.data.sources.custom_dataset import register_custom_dataset
 from smca.data_check import check_dataset, fix_dataset
 from smca.data_check.image_check import NO_PERMISSION
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from detectron2.config import LazyConfig, instantiate
 
+from smca.description.model_data import lazy_model_as_data
 from smca.engine import apply_overrides, load_config_file
-from smca.engine.setting_checks import check_settings
-from smca.model_data import lazy_model_as_data
+from smca.engine.settings.setting_checks import check_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from smca import model_zoo
 from smca.checkpoint import ModelInfo
 from smca.data import CLASSES, DigitsSpec, register_digits
-from smca.engine import apply_overrides, best_metric, check_inputs, inputs
+from smca.engine import apply_overrides, check_inputs, inputs
+from smca.engine.settings import best_metric
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from helpers.tiny_training import tiny_training
-from smca.engine import record
-from smca.engine.record import RecordHook, cut_back
+from smca.engine.run import record
+from smca.engine.run.record import RecordHook, cut_back
 
 
 class Note(HookBase):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from smca.engine import lock_run, unlock_runs
-from smca.engine.run_lock import LOCK
+from smca.engine.run.run_lock import LOCK
 
 # Takes a lock without importing PyTorch, and holds it until it is told or killed.
 HOLDER = """
@@ -29,7 +29,7 @@ def _unlocked():
 
 @pytest.fixture
 def holder(tmp_path):
-    from smca.engine import run_lock
+    from smca.engine.run import run_lock
 
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, run_lock.__file__, str(tmp_path)],

@@ -5,7 +5,7 @@ from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
 from smca import model_zoo
-from smca.engine.run_settings import compare_with_start, record_resumption
+from smca.engine.run.run_settings import compare_with_start, record_resumption
 
 
 @pytest.fixture

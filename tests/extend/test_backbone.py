@@ -8,7 +8,7 @@ from detectron2.modeling import Backbone
 from torch import nn
 
 from helpers.builders import small_config
-from smca.modeling.padding import padding_mask
+from smca.layers.padding import padding_mask
 
 
 class PatchBackbone(Backbone):
@@ -52,6 +52,8 @@ def test_patches_of_padding_are_masked():
     images = model.preprocess_images(
         [{"image": torch.zeros(3, 70, 100)}, {"image": torch.zeros(3, 30, 60)}]
     )
-    (level,) = model.neck(model.backbone(images.tensor), padding_mask(images))
+    (level,) = model.neck(
+        model.backbone(images.tensor), padding_mask(images.tensor, images.image_sizes)
+    )
     # Of 3 x 4 patches the small image has 1 x 2.
     assert (~level.padding_mask).sum(1).tolist() == [12, 2]

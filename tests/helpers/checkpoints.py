@@ -9,7 +9,7 @@ from torch import nn
 
 from smca import model_zoo
 from smca.checkpoint import ModelInfo, model_info_from_lazy
-from smca.checkpoint.model_info import INFO_KEY
+from smca.description.model_info import INFO_KEY
 
 from .builders import draw_parameters, small_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smca.data.box_format import BoxFormat, Layout
+from smca.data.checks.box_format import BoxFormat, Layout
 
 from .custom_data import pets
 

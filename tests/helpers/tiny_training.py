@@ -10,8 +10,8 @@ from detectron2.engine import HookBase, hooks
 from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import Tensor, nn
 
-from smca.checkpoint.model_info import ModelInfo
 from smca.data import TrainLoader
+from smca.description.model_info import ModelInfo
 from smca.engine import CheckpointHook, RunCheckpointer, Trainer, WeightAverage
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smca.inference.coco_ids import CocoIds
+from smca.inference.command.coco_ids import CocoIds
 
 NAMES = ["x.jpg", "a/x.jpg", "b/a/x.jpg", "a\\y.jpg", "c/z.jpg"]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from smca.inference.drawing import class_color, draw_boxes
+from smca.inference.command.drawing import class_color, draw_boxes
 
 
 def found(size, *rows):

@@ -14,8 +14,9 @@ from PIL import Image
 from helpers.builders import ROOT
 from helpers.checkpoints import tiny_checkpoint
 from helpers.odd_images import picture
-from smca.inference import Predictor, command, prediction_run
-from smca.inference.interruption import Interruption
+from smca.inference import Predictor
+from smca.inference.command import command, prediction_run
+from smca.inference.command.interruption import Interruption
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 

@@ -6,7 +6,7 @@ from detectron2.structures import Instances
 from PIL import Image
 
 from smca.data.image_file import MAX_PIXELS
-from smca.inference.prediction_run import PredictionRun
+from smca.inference.command.prediction_run import PredictionRun
 
 
 class _NothingFound:

@@ -12,7 +12,7 @@ from helpers.builders import small_model
 from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint, zoo_checkpoint
 from helpers.odd_images import picture, turned
 from smca import model_zoo
-from smca.checkpoint.convert_released import convert_to_released
+from smca.checkpoint.conversion.convert_released import convert_to_released
 from smca.inference import Predictor
 
 SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]

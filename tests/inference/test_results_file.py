@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 
 from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import picture
-from smca.inference import command, prediction_run
-from smca.inference.results_file import CsvResults, Record, class_name
+from smca.inference.command import command, prediction_run
+from smca.inference.command.results_file import CsvResults, Record, class_name
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ class FullDisk(io.TextIOWrapper):
 
 
 def test_a_full_disk(weights, photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("smca.inference.results_file.open", FullDisk, raising=False)
+    monkeypatch.setattr("smca.inference.command.results_file.open", FullDisk, raising=False)
     target = tmp_path / "r.json"
     target.write_text("old")
     assert run(weights, photos, "--json", target) == 2

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from smca.data.image_file import read_image
-from smca.inference.output_names import OutputNames
-from smca.inference.sources import find_sources
-from smca.inference.video import VideoReader
+from smca.inference.command.output_names import OutputNames
+from smca.inference.command.sources import find_sources
+from smca.inference.command.video import VideoReader
 
 
 @pytest.fixture(autouse=True)

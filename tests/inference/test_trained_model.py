@@ -9,7 +9,7 @@ import torch
 from helpers.checkpoints import tiny_checkpoint
 from smca import Predictor, model_zoo
 from smca.checkpoint import model_info_from_lazy
-from smca.checkpoint.model_info import INFO_KEY
+from smca.description.model_info import INFO_KEY
 
 
 @pytest.fixture(scope="module")

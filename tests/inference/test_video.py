@@ -12,9 +12,10 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from smca.inference import Predictor, command
-from smca.inference.drawing import class_color
-from smca.inference.video import USUAL_RATE, VideoReader, VideoWriter
+from smca.inference import Predictor
+from smca.inference.command import command
+from smca.inference.command.drawing import class_color
+from smca.inference.command.video import USUAL_RATE, VideoReader, VideoWriter
 
 HEIGHT, WIDTH, SIDE = 120, 160, 20
 
@@ -214,7 +215,7 @@ def test_a_cameras_video_keeps_to_the_clock(tmp_path, monkeypatch):
 
     now = [100.0]
     with monkeypatch.context() as patch:
-        patch.setattr("smca.inference.prediction_run.time.perf_counter", lambda: now[0])
+        patch.setattr("smca.inference.command.prediction_run.time.perf_counter", lambda: now[0])
         patch.setattr(cv2, "VideoCapture", Slow(rate=30.0, count=-1.0, frames=10))
         assert run("--camera", 3, "--output", tmp_path) == 0
     # Five frames per second for two seconds.

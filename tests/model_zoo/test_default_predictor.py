@@ -8,7 +8,7 @@ from detectron2.engine import DefaultPredictor
 
 from helpers.checkpoints import CLASS_NAMES
 from smca import Predictor, model_zoo
-from smca.data.digits_spec import CLASSES
+from smca.data.digits.spec import CLASSES
 
 NAME = "digits/smca_single_scale"
 SIZES = [(128, 128), (100, 128), (60, 200), (301, 77), (33, 33)]

@@ -7,9 +7,9 @@ from detectron2.structures import ImageList
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from smca.checkpoint.initial_weights import convert_resnet
+from smca.checkpoint.loading.initial_weights import convert_resnet
+from smca.layers.padding import padding_mask
 from smca.modeling import build_resnet
-from smca.modeling.padding import padding_mask
 
 
 def structure(module):
@@ -89,7 +89,7 @@ def test_features_of_a_padded_image_are_those_it_has_alone(depth, dilate_res5):
     images = [torch.randn(3, *size, dtype=torch.float64) for size in sizes]
     batch = ImageList.from_tensors(images, 32)
 
-    features = resnet(batch.tensor, padding_mask(batch))
+    features = resnet(batch.tensor, padding_mask(batch.tensor, batch.image_sizes))
 
     leaking = resnet(batch.tensor)
     for b, image in enumerate(images):

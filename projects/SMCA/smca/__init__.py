@@ -12,10 +12,11 @@ if importlib.util.find_spec("detectron2") is None:
 with warnings.catch_warnings():
     # Detectron2 0.6 uses what PyTorch deprecates, which its users cannot change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
-    from . import modeling
+    from smca import modeling
+from smca.data.digits.registration import register_digits
+from smca.model_zoo.weights import register_zoo_paths
+
 from .config import add_smca_config
-from .data.builtin import register_digits
-from .model_zoo.weights import register_zoo_paths
 from .version import __version__
 
 register_digits()

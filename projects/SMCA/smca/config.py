@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
-from .allowed_targets import allow_targets_of, check_targets
-from .checkpoint.fetch import fetch_weights
-from .checkpoint.model_file import read_model_file
-from .checkpoint.model_info import ModelInfo
-from .checkpoint.predictor_weights import compare_with_model, is_backbone_only
-from .checkpoint.weights_guard import check_weights
-from .model_data import build_model_from_data, build_part, lazy_model_as_data
-from .model_upgrade import up_to_date
+from smca.checkpoint.loading.predictor_weights import compare_with_model, is_backbone_only
+from smca.checkpoint.loading.weights_guard import check_weights
+from smca.checkpoint.reading.fetch import fetch_weights
+from smca.checkpoint.reading.model_file import read_model_file
+from smca.description.allowed_targets import allow_targets_of, check_targets
+from smca.description.model_data import build_model_from_data, build_part, lazy_model_as_data
+from smca.description.model_info import ModelInfo
+from smca.description.model_upgrade import up_to_date
+from smca.errors import InputError
 
 LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
 """Model keys that may be edited; so may INPUT.*_TEST, INPUT.FORMAT, DATASETS.TEST, TEST.DETECTIONS_PER_IMAGE."""
@@ -73,7 +75,7 @@ def cfg_from_lazy(
             config's, which may be of other classes.
 
     Raises:
-        ValueError: if ``info`` names what no model here is made of.
+        InputError: if ``info`` names what no model here is made of.
     """
     cfg = get_cfg()
     add_smca_config(cfg)
@@ -108,12 +110,12 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
     """The carried model with the live keys applied, ready for ``instantiate``.
 
     Raises:
-        ValueError: if the CfgNode carries no model, or one that names what no model here is made of, or if a model
+        InputError: if the CfgNode carries no model, or one that names what no model here is made of, or if a model
             key was edited that has no effect.
     """
     node = cfg.MODEL.get("SMCA", {})
     if not node or not node.LAZY_MODEL:
-        raise ValueError(
+        raise InputError(
             "this CfgNode carries no model: get one from smca.model_zoo.get_cfg(name) instead of filling it by hand"
         )
     try:
@@ -121,7 +123,7 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
         # A CfgNode can come from a file, and a file from a stranger.
         check_targets(model)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"cfg.MODEL.SMCA.LAZY_MODEL: {error}") from error
+        raise InputError(f"cfg.MODEL.SMCA.LAZY_MODEL: {error}") from error
     _reject_dead_edits(cfg, model)
     limit = _detection_limit(model)
     if limit is not None:
@@ -136,7 +138,7 @@ def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
     """Constructor arguments of the carried model, parts already built.
 
     Raises:
-        ValueError: as :func:`lazy_model_from_cfg`, or if Detectron2 should not open ``cfg.MODEL.WEIGHTS``, or would
+        InputError: as :func:`lazy_model_from_cfg`, or if Detectron2 should not open ``cfg.MODEL.WEIGHTS``, or would
             leave parts of the model as initialised with it. Weights of a backbone, from which a training starts, pass.
     """
     model = _checked_model(cfg)
@@ -148,9 +150,15 @@ def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
     """Build the carried model, whatever its class.
 
     Raises:
-        ValueError: as :func:`model_parts_from_cfg`.
+        InputError: as :func:`model_parts_from_cfg`.
     """
     return build_model_from_data(_checked_model(cfg))
+
+
+@META_ARCH_REGISTRY.register()
+def LazyModel(cfg: CfgNode) -> torch.nn.Module:  # noqa: N802 - registered under the name a CfgNode shows
+    """Any model but SMCA that a LazyConfig describes, such as the Faster R-CNN that the paper compares with."""
+    return model_from_cfg(cfg)
 
 
 def num_classes_of(model: DictConfig) -> int | None:
@@ -173,7 +181,7 @@ def _checked_model(cfg: CfgNode) -> dict:
         file = read_model_file(path)
         misfit = None if is_backbone_only(file) else compare_with_model(file, model).misfit()
         if misfit:
-            raise ValueError(
+            raise InputError(
                 f"cfg.MODEL.WEIGHTS {source} is not of the model of {cfg.MODEL.SMCA.CONFIG or 'this CfgNode'}: "
                 f"{misfit}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
             )
@@ -225,7 +233,7 @@ def _reject_dead_edits(cfg: CfgNode, model: dict) -> None:
             continue
         field = LAZY_FIELDS.get(key, "the matching field under `model`")
         source = cfg.MODEL.SMCA.CONFIG or "the config"
-        raise ValueError(
+        raise InputError(
             f"cfg.{key} = {value!r} has no effect on this model; change {field} in the LazyConfig {source!r} "
             "and derive the CfgNode from it"
         )

@@ -1,5 +1,7 @@
 import torch
 
+from smca.errors import InputError
+
 
 def find_device(device: str | torch.device, *, option: str = "device") -> torch.device:
     """ "auto" is "cuda" where there is one, else "cpu".
@@ -9,7 +11,7 @@ def find_device(device: str | torch.device, *, option: str = "device") -> torch.
         option: what the user set it with, for messages.
 
     Raises:
-        ValueError: if the device is unknown or not there.
+        InputError: if the device is unknown or not there.
     """
     count = torch.cuda.device_count()
     if str(device) == "auto":
@@ -17,15 +19,15 @@ def find_device(device: str | torch.device, *, option: str = "device") -> torch.
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"{option} {device!r} is unknown; use auto, cpu, cuda or cuda:N"
         ) from error
     if found.type == "cuda" and (found.index or 0) >= count:
         seen = f"{count or 'no'} CUDA device{'s' if count > 1 else ''}"
-        raise ValueError(f"{option}={device}, but PyTorch sees {seen}; use {option}=cpu")
+        raise InputError(f"{option}={device}, but PyTorch sees {seen}; use {option}=cpu")
     # Of some kinds, such as "meta", PyTorch makes tensors but there is no machine.
     if found.type != "cuda" and (found.index or 0) >= _count(found.type):
-        raise ValueError(f"{option}={device}, but PyTorch sees no such device; use {option}=cpu")
+        raise InputError(f"{option}={device}, but PyTorch sees no such device; use {option}=cpu")
     return found
 
 

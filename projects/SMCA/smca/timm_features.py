@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from smca.errors import InputError
+
 
 def build_features(
     name: str, *, strides: Sequence[int] | None = None, pretrained: bool = False
@@ -18,25 +20,25 @@ def build_features(
         pretrained: whether timm downloads its weights, or takes them from its cache.
 
     Raises:
-        ValueError: if timm is not installed, or has no such model, or the model has no such strides.
+        InputError: if timm is not installed, or has no such model, or the model has no such strides.
     """
     try:
         import timm
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"backbone {name}: timm is not installed; pip install 'smca[timm]'"
         ) from error
     if ":" in name or not timm.is_model(name):
         near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"timm has no model {name!r}{hint}")
+        raise InputError(f"timm has no model {name!r}{hint}")
     whole = timm.create_model(name, features_only=True)
     given = whole.feature_info.reduction()
     if strides is None:
         strides = given
     missing = sorted(set(strides) - set(given))
     if missing:
-        raise ValueError(
+        raise InputError(
             f"timm's {name} gives features of strides {given}, not {', '.join(map(str, missing))}"
         )
     indices = tuple(given.index(stride) for stride in sorted(strides))

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from smca.errors import InputError
 from smca.modeling import SMCA
 
 PARTS = ("backbone", "neck", "encoder", "decoder", "heads")
@@ -62,7 +63,7 @@ def analyze(model_config: DictConfig, size: tuple[int, int]) -> Complexity:
         size: (height, width) of the image in pixels.
 
     Raises:
-        ValueError: if the model is neither an SMCA nor a Faster R-CNN of Detectron2.
+        InputError: if the model is neither an SMCA nor a Faster R-CNN of Detectron2.
     """
     model = build_on_meta(model_config)
     return Complexity(
@@ -152,7 +153,7 @@ def run_network(model: nn.Module, size: tuple[int, int]) -> None:
     Matching, losses and postprocessing depend on values and cost little; they are left out.
 
     Raises:
-        ValueError: for a model whose network is not known here.
+        InputError: for a model whose network is not known here.
     """
     if isinstance(model, SMCA):
         images = ImageList(torch.empty(1, 3, *size, device="meta"), [size])
@@ -160,7 +161,7 @@ def run_network(model: nn.Module, size: tuple[int, int]) -> None:
     elif isinstance(model, GeneralizedRCNN):
         _run_rcnn(model, size)
     else:
-        raise ValueError(
+        raise InputError(
             f"the network of a {type(model).__name__} is not known here; those of SMCA, DETR and "
             "Detectron2's Faster R-CNN are"
         )

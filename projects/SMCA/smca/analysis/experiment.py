@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smca import model_zoo
 from smca.config import lazy_model_as_data
+from smca.errors import InputError
 
 from .complexity import Complexity, analyze
 from .latency import detection_call, measure_in_turns, ratio_of_rounds
@@ -63,7 +64,7 @@ def analyze_experiments(
         device: where latency is measured, by default the CPU.
 
     Raises:
-        ValueError: naming the config, if it cannot be built or counted.
+        InputError: naming the config, if it cannot be built or counted.
     """
     sizes = {name: size or input_size(name, config) for name, config in configs.items()}
     counted = _count(configs, sizes)
@@ -82,13 +83,13 @@ def input_size(name: str, config: DictConfig) -> tuple[int, int]:
     """(height, width) of a 4:3 image resized as the config does in tests: 800 x 1066 for COCO.
 
     Raises:
-        ValueError: if the config does not resize its test images.
+        InputError: if the config does not resize its test images.
     """
     try:
         resize = config.dataloader.test.mapper.augmentations[0]
         short, longest = resize.short_edge_length, resize.max_size
     except (OmegaConfBaseException, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"config {name} does not say how test images are resized; give a size"
         ) from error
     return short, min(longest, short * 4 // 3)
@@ -140,7 +141,7 @@ def _count(
             except Exception as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 size = "x".join(map(str, sizes[name]))
-                raise ValueError(
+                raise InputError(
                     f"the model of config {name} fails on a {size} image: {reason}"
                 ) from error
         counted[name] = known[key]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from smca.errors import InputError
+
 WARM_UP_ROUNDS = 2
 
 
@@ -26,10 +28,10 @@ def measure_in_turns(
         clock: seconds.
 
     Raises:
-        ValueError: if ``repeat`` is below 1.
+        InputError: if ``repeat`` is below 1.
     """
     if repeat < 1:
-        raise ValueError(f"latency needs at least one repetition, got {repeat}")
+        raise InputError(f"latency needs at least one repetition, got {repeat}")
     wait = synchronize or (lambda: None)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_number in range(WARM_UP_ROUNDS + repeat):

@@ -1,10 +1,13 @@
-from smca.allowed_targets import allow_target
-
-from .convert_released import convert_released
-from .describe_model import build_model_from_info, model_info_from_lazy
-from .initial_weights import check_whole, frozen_norm_without_weights, load_initial_weights
-from .model_file import ModelFile, read_model_file
-from .model_info import ModelInfo
+from smca.checkpoint.conversion.convert_released import convert_released
+from smca.checkpoint.loading.initial_weights import (
+    check_whole,
+    frozen_norm_without_weights,
+    load_initial_weights,
+)
+from smca.checkpoint.reading.model_file import ModelFile, read_model_file
+from smca.description.allowed_targets import allow_target
+from smca.description.describe_model import build_model_from_info, model_info_from_lazy
+from smca.description.model_info import ModelInfo
 
 __all__ = [
     "ModelFile",

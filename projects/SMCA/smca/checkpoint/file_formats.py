@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from .model_info import INFO_KEY, ModelInfo
+from smca.description.model_info import INFO_KEY, ModelInfo
+from smca.errors import InputError
 
 AUTHOR = "smca"
 
@@ -22,12 +23,12 @@ def encode_pth(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
 def encode_safetensors(state_dict: Mapping[str, Tensor], info: ModelInfo) -> bytes:
     """
     Raises:
-        ValueError: if safetensors is not installed.
+        InputError: if safetensors is not installed.
     """
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise ValueError("writing .safetensors needs `pip install safetensors`") from error
+        raise InputError("writing .safetensors needs `pip install safetensors`") from error
     # One entry only: safetensors writes more of them in any order.
     return save(_own_storage(state_dict), metadata={INFO_KEY: info.to_json()})
 

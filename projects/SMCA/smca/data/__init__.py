@@ -1,15 +1,16 @@
 """The bundled digits data set, and the way from any registered data set to batches."""
 
-from .builtin import ensure_digits, register_digits
-from .class_names import class_names, fill_num_classes
-from .custom_dataset import load_custom_dataset
-from .dataset_checks import check_classes, check_has_objects, warn_crowded
-from .detection_dataset import load_detection_dataset
+from smca.data.checks.dataset_checks import check_classes, check_has_objects, warn_crowded
+from smca.data.digits.compose import PastedDigit, compose_image
+from smca.data.digits.registration import ensure_digits, register_digits
+from smca.data.digits.sources import DigitSources, load_sources
+from smca.data.digits.spec import CLASSES, SPLITS, DigitsSpec
+from smca.data.digits.store import DigitsError, make_digits
+from smca.data.sources.class_names import class_names, fill_num_classes
+from smca.data.sources.custom_dataset import load_custom_dataset
+from smca.data.sources.detection_dataset import load_detection_dataset
+
 from .detection_mapper import DetectionMapper
-from .digits import PastedDigit, compose_image
-from .digits_sources import DigitSources, load_sources
-from .digits_spec import CLASSES, SPLITS, DigitsSpec
-from .digits_store import DigitsError, make_digits
 from .loader import TrainLoader, build_test_loader
 
 __all__ = [

@@ -32,7 +32,7 @@ class DetectionMapper(DatasetMapper):
             With "image" (C, H, W) uint8 and, in training, "instances".
 
         Raises:
-            ValueError: if the file cannot be read or has another size than stated, naming it.
+            InputError: if the file cannot be read or has another size than stated, naming it.
         """
         # Annotations are changed in place below.
         dataset_dict = copy.deepcopy(dataset_dict)

@@ -13,6 +13,8 @@ import numpy as np
 from detectron2.data.detection_utils import _apply_exif_orientation, convert_PIL_to_numpy
 from PIL import Image, UnidentifiedImageError
 
+from smca.errors import InputError
+
 MAX_PIXELS = 100_000_000
 """Pixels (width x height) that a stranger's header may claim before a file is refused unread."""
 MAX_DATA_SET_PIXELS = 178_956_970
@@ -28,7 +30,7 @@ _TURNED = (5, 6, 7, 8)
 _LIMIT_LOCK = threading.Lock()
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(InputError):
     """One sentence that names the file."""
 
     def __init__(self, sentence: str):
@@ -98,7 +100,7 @@ def image_to_bgr(image: Image.Image) -> np.ndarray:
         (height, width, 3) BGR uint8, contiguous.
 
     Raises:
-        ValueError: if its values are not displayable.
+        InputError: if its values are not displayable.
     """
     return np.ascontiguousarray(convert_PIL_to_numpy(_as_shown(image), "BGR"))
 
@@ -205,10 +207,10 @@ def _gray_of_numbers(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         # NaN fails the comparison, too.
         if not (low >= 0 and high <= 1):
-            raise ValueError("it has floating-point values beyond [0, 1], which no viewer can show")
+            raise InputError("it has floating-point values beyond [0, 1], which no viewer can show")
         return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
     if low < 0 or high > 65535:
-        raise ValueError(f"it has integers from {low} to {high}, more than the 16 bits of an image")
+        raise InputError(f"it has integers from {low} to {high}, more than the 16 bits of an image")
     return Image.fromarray((values // 257).astype(np.uint8))
 
 

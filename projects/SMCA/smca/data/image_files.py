@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from detectron2.utils.file_io import PathManager
 
+from smca.errors import InputError
+
 from .image_file import read_image_size
 
 _THREADS = 8
@@ -56,7 +58,7 @@ def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:
     """(N, 2) float64 (width, height) in pixels; a data set that was read before is not read again.
 
     Raises:
-        ValueError: if a file is missing or is no image, naming the first one.
+        InputError: if a file is missing or is no image, naming the first one.
     """
     return _read_image_sizes(tuple(paths), label)
 
@@ -70,7 +72,7 @@ def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
         sizes = list(pool.map(_size_or_error, paths))
     bad = [i for i, size in enumerate(sizes) if isinstance(size, str)]
     if bad:
-        raise ValueError(
+        raise InputError(
             f"{len(bad)} of {len(paths)} image files of {label} cannot be read, the first is "
             f"{paths[bad[0]]} ({sizes[bad[0]]}); smca-check-dataset lists all of them"
         )
@@ -80,12 +82,12 @@ def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
 def check_files_exist(paths: Sequence[str], *, label: str) -> None:
     """
     Raises:
-        ValueError: if a file is missing or in a folder that may not be entered, naming the first one.
+        InputError: if a file is missing or in a folder that may not be entered, naming the first one.
     """
     problems = [(path, problem) for path in paths if (problem := file_problem(path))]
     denied = [path for path, problem in problems if problem == DENIED]
     if denied:
-        raise ValueError(
+        raise InputError(
             f"{len(denied)} of {len(paths)} image files of {label} cannot be read, the first is "
             f"{denied[0]} ({DENIED}); get the permission to enter its folder"
         )
@@ -94,7 +96,7 @@ def check_files_exist(paths: Sequence[str], *, label: str) -> None:
         advice = "check the folder of its images"
         if "\\" in first:
             advice = f"its name has a backslash: {BACKSLASH_ADVICE}"
-        raise ValueError(
+        raise InputError(
             f"{len(problems)} of {len(paths)} image files of {label} are missing, the first is {first}; {advice}"
         )
 

@@ -15,6 +15,8 @@ from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from smca.errors import InputError
+
 
 class TrainLoader:
     """Endless batches of this process's share of the images.
@@ -42,10 +44,10 @@ class TrainLoader:
             seed: of sample order and augmentation.
 
         Raises:
-            ValueError: if the data set is empty or the batch size is no multiple of the number of processes.
+            InputError: if the data set is empty or the batch size is no multiple of the number of processes.
         """
         if len(dataset) == 0:
-            raise ValueError("the training data set has no images")
+            raise InputError("the training data set has no images")
         check_batch_size(total_batch_size)
         self.num_images = len(dataset)
         self.total_batch_size = total_batch_size
@@ -183,14 +185,14 @@ class _PositionedDataset(Dataset):
 def check_batch_size(total_batch_size: int, accumulate_steps: int = 1) -> None:
     """
     Raises:
-        ValueError: if the processes and their forward passes cannot share the images of a step evenly.
+        InputError: if the processes and their forward passes cannot share the images of a step evenly.
     """
     if accumulate_steps < 1:
-        raise ValueError(f"train.accumulate_steps {accumulate_steps} must be at least 1")
+        raise InputError(f"train.accumulate_steps {accumulate_steps} must be at least 1")
     world_size = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % (world_size * accumulate_steps):
         passes = f" times {accumulate_steps} forward passes" if accumulate_steps > 1 else ""
-        raise ValueError(
+        raise InputError(
             f"dataloader.train.total_batch_size {total_batch_size} must be a positive multiple of the "
             f"{world_size} processes{passes}"
         )

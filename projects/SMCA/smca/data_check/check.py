@@ -8,13 +8,14 @@ from collections import Counter
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from smca.data.catalog_dicts import tables_from_dicts
-from smca.data.coco_json import load_coco_json, read_coco_json
-from smca.data.coco_records import CocoFile, parse_coco
-from smca.data.coco_repairs import REPAIRS
-from smca.data.coco_source import coco_source
-from smca.data.coco_tables import CocoTables
+from smca.data.checks.coco_repairs import REPAIRS
 from smca.data.image_files import MISSING, describe_absence, file_problem
+from smca.data.sources.catalog_dicts import tables_from_dicts
+from smca.data.sources.coco_json import load_coco_json, read_coco_json
+from smca.data.sources.coco_records import CocoFile, parse_coco
+from smca.data.sources.coco_source import coco_source
+from smca.data.sources.coco_tables import CocoTables
+from smca.errors import InputError
 
 from .convert import convert_records
 from .findings import (
@@ -77,17 +78,17 @@ def check_dataset(
         progress: show bars on stderr.
 
     Raises:
-        ValueError: one sentence, if the data set cannot be checked at all.
+        InputError: one sentence, if the data set cannot be checked at all.
     """
     json_file, root, file = _read(dataset, image_root)
     tables = file.tables
     if not tables.image_ids:
         first = f"; {file.problems[0].sentence}" if file.problems else ""
-        raise ValueError(f"{dataset} has no image record that can be read{first}")
+        raise InputError(f"{dataset} has no image record that can be read{first}")
     paths = [os.path.join(root, file_name) for file_name in tables.file_names]
     is_beside = image_root is None and json_file == dataset
     if images and is_beside and all(file_problem(path) == MISSING for path in paths):
-        raise ValueError(
+        raise InputError(
             f"where are the images of {dataset}? None is in its own folder: name theirs with --images FOLDER, or leave "
             "them out with --no-images"
         )
@@ -116,12 +117,12 @@ def check_dataset(
 def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFile]:
     """The json, the folder of the images, and what the json or the registered function says."""
     if image_root is not None and not os.path.isdir(image_root):
-        raise ValueError(f"--images: {describe_absence(image_root, 'folder')}")
+        raise InputError(f"--images: {describe_absence(image_root, 'folder')}")
     if os.path.isfile(dataset):
         # Roboflow and others put the json among its images.
         return dataset, image_root or os.path.dirname(dataset), _read_json(dataset)
     if dataset not in DatasetCatalog.list():
-        raise ValueError(
+        raise InputError(
             f"{dataset} is neither a file nor a registered data set; if code of yours registers it, name its module "
             "with --import MODULE"
         )
@@ -130,7 +131,7 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFi
         if source.make is not None:
             source.make()
         if not os.path.isfile(source.json_file):
-            raise ValueError(
+            raise InputError(
                 f"data set {dataset}: {_where_to_put(source.json_file, source.image_root)}"
             )
         return source.json_file, image_root or source.image_root, _read_json(source.json_file)
@@ -138,7 +139,7 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFi
     try:
         dicts = list(DatasetCatalog.get(dataset))
     except (OSError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(
+        raise InputError(
             f"data set {dataset}: the function that it was registered with failed ({type(error).__name__}: {error})"
         ) from error
     tables = tables_from_dicts(

@@ -11,6 +11,7 @@ import sys
 from omegaconf import OmegaConf
 
 import smca.data  # noqa: F401 - registers the digits
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 from .check import ASSUMED_QUERIES, check_dataset
@@ -104,7 +105,7 @@ def _run(args: argparse.Namespace) -> int:
         ("--examples", args.examples, 0),
     ):
         if value < least:
-            raise ValueError(f"{option} must be {least} or more, not {value}")
+            raise InputError(f"{option} must be {least} or more, not {value}")
     if args.fix and os.path.isfile(args.dataset):
         check_target(args.dataset, args.fix, overwrite=args.force, name=args.dataset)
     targets = (("--output", args.output), ("--json", args.report), ("--fix", args.fix))
@@ -147,13 +148,13 @@ def _queries(args: argparse.Namespace) -> int:
     if args.config_file is None:
         return ASSUMED_QUERIES
     from smca import model_zoo
-    from smca.engine.config_file import load_config_file
+    from smca.experiments.config_file import load_config_file
 
     is_file = os.path.isfile(args.config_file)
     cfg = (load_config_file if is_file else model_zoo.get_config)(args.config_file)
     number = OmegaConf.select(cfg, "model.decoder.num_queries")
     if type(number) is not int:
-        raise ValueError(f"--config-file {args.config_file}: it has no model.decoder.num_queries")
+        raise InputError(f"--config-file {args.config_file}: it has no model.decoder.num_queries")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Writes fields of a COCO json as COCO writes them, where it is clear what is meant: see ``smca.data.coco_repairs``."""
+"""Writes fields of a COCO json as COCO writes them, where it is clear what is meant: see ``coco_repairs``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from smca.data import coco_repairs as repairs
+from smca.data.checks import coco_repairs as repairs
 
 
 def convert_records(content: dict, changes: Counter) -> None:

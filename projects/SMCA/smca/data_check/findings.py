@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smca.data import coco_repairs as repairs
-from smca.data.box_format import BoxFormat, Layout, find_box_format
-from smca.data.coco_faults import find_box_faults
-from smca.data.coco_records import CocoFile
-from smca.data.coco_tables import CocoTables
+from smca.data.checks import coco_repairs as repairs
+from smca.data.checks.box_format import BoxFormat, Layout, find_box_format
+from smca.data.checks.coco_faults import find_box_faults
+from smca.data.sources.coco_records import CocoFile
+from smca.data.sources.coco_tables import CocoTables
 
 MAX_EXAMPLES = 20
 

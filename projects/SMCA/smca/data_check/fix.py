@@ -8,12 +8,13 @@ from collections import Counter
 
 import numpy as np
 
-from smca.data.box_format import find_box_format
-from smca.data.coco_faults import clip_boxes, find_box_faults
-from smca.data.coco_json import load_coco_json
-from smca.data.coco_records import parse_coco
-from smca.data.coco_tables import CocoTables
-from smca.data.prepared_dataset import same_aspect
+from smca.data.checks.box_format import find_box_format
+from smca.data.checks.coco_faults import clip_boxes, find_box_faults
+from smca.data.sources.coco_json import load_coco_json
+from smca.data.sources.coco_records import parse_coco
+from smca.data.sources.coco_tables import CocoTables
+from smca.data.sources.prepared_dataset import same_aspect
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -34,13 +35,13 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
         What was changed, one phrase each; empty if nothing was.
 
     Raises:
-        ValueError: if there is no json to fix, or ``target`` is the original, exists or would hold no image or
+        InputError: if there is no json to fix, or ``target`` is the original, exists or would hold no image or
             category, or have no annotation left but crowds, or images may not be read.
     """
     check_target(report.json_file, target, overwrite=overwrite, name=report.name)
     denied = sum(state.is_denied for state in report.states)
     if denied:
-        raise ValueError(
+        raise InputError(
             f"{denied} image files may not be read ({DENIED}), and nothing is known of them, so {target} was not "
             "written; get the permission, or use --no-images"
         )
@@ -57,17 +58,17 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     _mend_ids(content, changes)
     for key, one in (("images", "image"), ("categories", "category")):
         if not content[key]:
-            raise ValueError(
+            raise InputError(
                 f"{report.json_file}: no {one} would be left, so {target} was not written"
             )
     crowds = [a.get("iscrowd") or a.get("ignore") for a in content["annotations"]]
     if not annotations:
-        raise ValueError(
+        raise InputError(
             f"{report.json_file} has no annotations, so there is no object to learn from, and {target} was not written"
         )
     if all(crowds):
         told = ", ".join(f"{count} {what}" for what, count in changes.items()) or "only crowds"
-        raise ValueError(
+        raise InputError(
             f"{report.json_file}: none of its {annotations} annotations would be left to learn from ({told}), so "
             f"{target} was not written; correct what is said above by hand"
         )
@@ -84,17 +85,17 @@ def check_target(json_file: str | None, target: str, *, overwrite: bool, name: s
         name: of the data set.
 
     Raises:
-        ValueError: if ``target`` may not be written.
+        InputError: if ``target`` may not be written.
     """
     if json_file is None:
-        raise ValueError(f"{name} is made by code, so there is no json to fix; correct the code")
+        raise InputError(f"{name} is made by code, so there is no json to fix; correct the code")
     if os.path.exists(target):
         if os.path.samefile(target, json_file):
-            raise ValueError(
+            raise InputError(
                 f"{target} is the file that was checked; give --fix the name of a new one"
             )
         if not overwrite:
-            raise ValueError(f"{target} exists already; --force overwrites it")
+            raise InputError(f"{target} exists already; --force overwrites it")
 
 
 def _drop_bad_records(content: dict, changes: Counter) -> None:
@@ -186,7 +187,7 @@ def _rewrite_boxes(content: dict, changes: Counter, *, label: str) -> None:
     if box_format.is_coco:
         return
     if box_format.layout is None:
-        raise ValueError(
+        raise InputError(
             f"{label}: its boxes are normalised to 0..1, but nothing tells whether they start at a corner or at the "
             "centre, so they cannot be rewritten; multiply them by the image's size"
         )

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from smca.data.box_doubts import find_box_doubts
-from smca.data.box_format import find_box_format
-from smca.data.coco_faults import find_box_faults
-from smca.data.coco_tables import CocoTables
+from smca.data.checks.box_doubts import find_box_doubts
+from smca.data.checks.box_format import find_box_format
+from smca.data.checks.coco_faults import find_box_faults
 from smca.data.image_files import BACKSLASH_ADVICE, is_file
+from smca.data.sources.coco_tables import CocoTables
 
 from .findings import Finding, finding, show_box
 from .image_check import ImageState

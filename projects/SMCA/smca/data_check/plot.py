@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from detectron2.utils.file_io import PathManager
 
-from smca.data.coco_faults import find_box_faults
-from smca.data.coco_tables import CocoTables
+from smca.data.checks.coco_faults import find_box_faults
 from smca.data.image_file import MAX_DATA_SET_PIXELS, read_image
 from smca.data.image_files import is_file
+from smca.data.sources.coco_tables import CocoTables
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -34,7 +34,7 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
         seed: which images are shown.
 
     Raises:
-        ValueError: if matplotlib cannot write such a file.
+        InputError: if matplotlib cannot write such a file.
     """
     # Late, because it takes longer than all else here and only those who draw need it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smca.data.coco_faults import find_box_faults
-from smca.data.coco_tables import CocoTables
+from smca.data.checks.coco_faults import find_box_faults
+from smca.data.sources.coco_tables import CocoTables
 
 from .findings import objects_per_image
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from smca.errors import InputError
 from smca.whole_file import is_written_in_place
 
 
@@ -18,10 +19,10 @@ def check_writable(path: str, option: str) -> None:
         option: that names it.
 
     Raises:
-        ValueError: one sentence that names both.
+        InputError: one sentence that names both.
     """
     if os.path.isdir(path):
-        raise ValueError(f"{option} {path} is a folder; name a file")
+        raise InputError(f"{option} {path} is a folder; name a file")
     with naming_option(option, path):
         if is_written_in_place(path):
             # A device such as /dev/full says no only when it is written to. Opening a pipe would wait for its reader.
@@ -41,10 +42,10 @@ def naming_option(option: str, path: str) -> Iterator[None]:
     """Turns an error of the system into a sentence that names what was to be written.
 
     Raises:
-        ValueError: instead of an OSError.
+        InputError: instead of an OSError.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(f"{option} {path} cannot be written: {reason}") from error
+        raise InputError(f"{option} {path} cannot be written: {reason}") from error

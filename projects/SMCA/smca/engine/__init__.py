@@ -1,17 +1,17 @@
+from smca.engine.run.checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
+from smca.engine.run.run_directory import has_checkpoint, set_earlier_run_aside
+from smca.engine.run.run_lock import lock_run, unlock_runs
+from smca.engine.run.run_settings import set_up_output
+from smca.experiments.config_file import load_config_file
+from smca.experiments.overrides import apply_overrides
 from smca.main_process import run_on_main
 
-from .checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
-from .config_file import load_config_file
 from .ema import WeightAverage
 from .inputs import check_inputs
 from .launcher import launch
 from .nonfinite import NonFiniteError
-from .overrides import apply_overrides
 from .param_groups import get_param_groups
 from .precision import MixedPrecision
-from .run_directory import has_checkpoint, set_earlier_run_aside
-from .run_lock import lock_run, unlock_runs
-from .run_settings import set_up_output
 from .schedule import EpochSchedule, iteration_of_epoch
 from .stop_signal import TrainingInterrupted
 from .trainer import Trainer

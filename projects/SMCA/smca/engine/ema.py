@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
+
 
 class WeightAverage:
     """The averaged twin of a model: parameters averaged, buffers (running statistics) copied.
@@ -19,10 +21,10 @@ class WeightAverage:
             decay: share of the old average at each update once it is warm, in [0, 1).
 
         Raises:
-            ValueError: for a decay outside [0, 1).
+            InputError: for a decay outside [0, 1).
         """
         if not 0 <= decay < 1:
-            raise ValueError(f"train.ema.decay {decay} must be at least 0 and below 1")
+            raise InputError(f"train.ema.decay {decay} must be at least 0 and below 1")
         self._decay = decay
         self._updates = 0
         self.model = copy.deepcopy(model).requires_grad_(False)

@@ -10,8 +10,7 @@ from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
 from smca.config import num_classes_of
-from smca.data.class_names import class_names
-from smca.data.dataset_checks import (
+from smca.data.checks.dataset_checks import (
     check_classes,
     check_evaluated_classes,
     check_has_objects,
@@ -19,12 +18,14 @@ from smca.data.dataset_checks import (
     warn_crowded,
 )
 from smca.data.loader import check_batch_size
+from smca.data.sources.class_names import class_names
 from smca.device import find_device
+from smca.engine.run.run_directory import check_output_dir, has_checkpoint
+from smca.engine.settings.best_metric import check_metric
+from smca.engine.settings.setting_checks import check_settings
+from smca.errors import InputError
 
-from .best_metric import check_metric
-from .run_directory import check_output_dir, has_checkpoint
 from .schedule import check_length, fill_schedule
-from .setting_checks import check_settings
 
 
 def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> None:
@@ -35,7 +36,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
         resume: whether the last checkpoint of ``train.output_dir``, if any, takes the place of the initial weights.
 
     Raises:
-        ValueError: one sentence that names the field or file and what to do.
+        InputError: one sentence that names the field or file and what to do.
     """
     check_settings(cfg, training=training)
     find_device(cfg.train.device, option="train.device")
@@ -66,7 +67,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
     source = cfg.train.init_checkpoint
     if source and "://" not in source and not os.path.isfile(source):
         problem = f"{source} is a folder" if os.path.isdir(source) else f"there is no file {source}"
-        raise ValueError(f"train.init_checkpoint: {problem}")
+        raise InputError(f"train.init_checkpoint: {problem}")
     if resume and has_checkpoint(cfg.train.output_dir):
         return
     # On a model that is thrown away: what doesn't fit shows before anything is written.
@@ -85,7 +86,7 @@ def check_inputs(cfg: DictConfig, *, training: bool, resume: bool = False) -> No
 def _check_mapper(loader: DictConfig, name: str) -> None:
     """A loader of one's own may have none."""
     if "mapper" in loader and not callable(_build(loader.mapper, name)):
-        raise ValueError(
+        raise InputError(
             f"{name}={loader.mapper} is none: it must turn a dataset dict into the model's input"
         )
 
@@ -97,14 +98,14 @@ def _build(node: DictConfig, name: str) -> Any:
         # Of an argument that the part does not take, or cannot work with. A KeyError's text is the key alone.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         reason = f"there is no {reason}" if isinstance(error, KeyError) else reason
-        raise ValueError(f"{name} of this config cannot be built: {reason}") from error
+        raise InputError(f"{name} of this config cannot be built: {reason}") from error
 
 
 def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: bool = True) -> None:
     """Load ``train.init_checkpoint``: what fits for a training, all of it for an evaluation.
 
     Raises:
-        ValueError: if the weights do not fit, or are needed and not given.
+        InputError: if the weights do not fit, or are needed and not given.
     """
     source = cfg.train.init_checkpoint
     outcome = None
@@ -113,12 +114,12 @@ def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: boo
             model, source, class_names=model_class_names(cfg), report=report
         )
     if outcome is not None and not training and outcome.misfit():
-        raise ValueError(
+        raise InputError(
             f"--eval-only: {source} is not of this model, and parts left as initialised would make any number wrong: "
             f"{outcome.misfit()}; evaluate with the config and the classes it was trained with (config.yaml beside it)"
         )
     if not source and not training:
-        raise ValueError(
+        raise InputError(
             "--eval-only needs weights: set train.init_checkpoint=FILE, or add --resume to evaluate the last "
             "checkpoint of train.output_dir"
         )
@@ -126,7 +127,7 @@ def initialize(cfg: DictConfig, model: nn.Module, *, training: bool, report: boo
         why = "no weights are loaded into them"
         if outcome is not None and outcome.misfit():
             why = f"{source} has no weights that fit all of them ({outcome.misfit()})"
-        raise ValueError(
+        raise InputError(
             f"the backbone's norms are frozen, but {why}, so it could not "
             "learn: set train.init_checkpoint=torchvision://resnet50, or model.backbone.norm=BN and "
             "model.backbone.freeze_at=0 to train from scratch"

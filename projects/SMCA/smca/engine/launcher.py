@@ -20,6 +20,7 @@ import torch
 from detectron2.utils import comm
 from torch import distributed
 
+from smca.errors import InputError
 from smca.main_process import as_lost_process
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -54,7 +55,7 @@ def launch(
         dist_url: "tcp://host:port" of machine 0, or "auto" for a free port of the only machine.
 
     Raises:
-        ValueError: if there are fewer GPUs than processes, or the numbers do not fit each other.
+        InputError: if there are fewer GPUs than processes, or the numbers do not fit each other.
         SystemExit: with the exit status of a process that failed; it has said why.
     """
     if all(name in os.environ for name in TORCHRUN_VARIABLES):
@@ -92,7 +93,7 @@ def _torchrun_numbers() -> list[int]:
         numbers = []
     if not numbers or not (0 <= rank < world and 0 <= local_rank < local_world <= world):
         described = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise ValueError(
+        raise InputError(
             f"torchrun's variables {described} fit no training; start it with torchrun, or unset them"
         )
     return numbers
@@ -265,22 +266,22 @@ class _Forwarding:
 
 def _check_numbers(num_processes: int, num_machines: int, machine_rank: int, dist_url: str) -> None:
     if num_processes < 1 or num_machines < 1:
-        raise ValueError(
+        raise InputError(
             f"--num-gpus {num_processes} and --num-machines {num_machines} must be at least 1"
         )
     if not 0 <= machine_rank < num_machines:
-        raise ValueError(
+        raise InputError(
             f"--machine-rank {machine_rank} must be between 0 and --num-machines - 1 = {num_machines - 1}"
         )
     if num_machines > 1 and not dist_url.startswith("tcp://"):
-        raise ValueError(
+        raise InputError(
             f"--dist-url {dist_url}: several machines need the address of machine 0, such as tcp://10.0.0.1:29500"
         )
 
 
 def _check_gpus(device: str, wanted: int) -> None:
     if device.startswith("cuda") and wanted > torch.cuda.device_count():
-        raise ValueError(
+        raise InputError(
             f"--num-gpus {wanted}, but PyTorch sees {torch.cuda.device_count()} GPUs on this machine"
         )
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from smca.errors import InputError
+
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,10 +23,10 @@ class MixedPrecision:
             dtype: "bfloat16", "float16" or None.
 
         Raises:
-            ValueError: for another dtype.
+            InputError: for another dtype.
         """
         if dtype is not None and dtype not in DTYPES:
-            raise ValueError(f"train.amp.dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+            raise InputError(f"train.amp.dtype {dtype!r} must be one of {', '.join(DTYPES)}")
         self._device_type = device_type
         self._dtype = DTYPES.get(dtype)
         scaling = self._dtype is torch.float16

@@ -8,6 +8,8 @@ from detectron2.utils.registry import locate
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
 
+from smca.errors import InputError
+
 FEW_STEPS = 500
 """A detector from scratch finds nothing in fewer, and a fine-tuned one gains from more."""
 
@@ -18,10 +20,10 @@ MOST_ITERATIONS = 10**9
 def check_length(epochs: float, iterations_per_epoch: float) -> None:
     """
     Raises:
-        ValueError: if so many epochs have more iterations than any training takes.
+        InputError: if so many epochs have more iterations than any training takes.
     """
     if epochs * iterations_per_epoch > MOST_ITERATIONS:
-        raise ValueError(
+        raise InputError(
             f"train.epochs={epochs} is {epochs * iterations_per_epoch:.2g} iterations of this data set, at most "
             f"{MOST_ITERATIONS} can be made"
         )
@@ -55,15 +57,15 @@ def learning_rate_factor(cfg: DictConfig) -> float:
     """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for.
 
     Raises:
-        ValueError: for an unknown rule, or a reference that is no batch size.
+        InputError: for an unknown rule, or a reference that is no batch size.
     """
     rule, reference = cfg.train.lr_scaling.rule, cfg.train.lr_scaling.reference_batch_size
     if reference < 1:
-        raise ValueError(f"train.lr_scaling.reference_batch_size {reference} must be at least 1")
+        raise InputError(f"train.lr_scaling.reference_batch_size {reference} must be at least 1")
     ratio = cfg.dataloader.train.total_batch_size / reference
     rules = {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
     if rule not in rules:
-        raise ValueError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
+        raise InputError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
     return rules[rule]
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smca.data.loader import TrainLoader, check_batch_size
+from smca.errors import InputError
 from smca.main_process import as_lost_process
 from smca.waiting import waiting_for
 
@@ -29,7 +30,7 @@ from .stop_signal import StopSignal, TrainingInterrupted
 logger = logging.getLogger(__name__)
 
 
-class StepError(ValueError):
+class StepError(InputError):
     """The images of a step cannot be trained on; parameters are as they were before it."""
 
 
@@ -79,7 +80,7 @@ class Trainer(TrainerBase):
             seed: dropout and whatever else is random in a step follows from it, the iteration and the process.
 
         Raises:
-            ValueError: if the forward passes of all processes cannot share the images of a step evenly.
+            InputError: if the forward passes of all processes cannot share the images of a step evenly.
         """
         super().__init__()
         check_batch_size(loader.total_batch_size, accumulate_steps)

@@ -18,18 +18,19 @@ from torch.optim import Optimizer
 from smca.checkpoint import model_info_from_lazy
 from smca.data import TrainLoader
 from smca.device import find_device
+from smca.engine.run.checkpoints import CheckpointHook, RunCheckpointer
+from smca.engine.run.newest_checkpoint import load_newest_weights
+from smca.engine.run.record import RecordHook
+from smca.engine.run.run_directory import has_checkpoint
+from smca.engine.run.run_settings import compare_with_start, record_resumption
+from smca.engine.settings.best_metric import best_metric
+from smca.errors import InputError
 from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
-from .best_metric import best_metric
-from .checkpoints import CheckpointHook, RunCheckpointer
 from .ema import WeightAverage
 from .inputs import initialize, model_class_names
-from .newest_checkpoint import load_newest_weights
 from .precision import MixedPrecision
-from .record import RecordHook
-from .run_directory import has_checkpoint
-from .run_settings import compare_with_start, record_resumption
 from .schedule import (
     few_steps_warning,
     fill_schedule,
@@ -63,7 +64,7 @@ def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
     """Evaluate ``train.init_checkpoint``, or with ``resume`` the last checkpoint of ``train.output_dir``.
 
     Raises:
-        ValueError: if there is no such checkpoint.
+        InputError: if there is no such checkpoint.
     """
     model = build_model(cfg)
     if resume and has_checkpoint(cfg.train.output_dir):
@@ -84,7 +85,7 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
         The trainer, and the first and last iteration for its ``train``.
 
     Raises:
-        ValueError: if weights do not fit, or are needed and not given.
+        InputError: if weights do not fit, or are needed and not given.
     """
     settings = cfg.train
     resuming = resume and has_checkpoint(settings.output_dir)
@@ -163,7 +164,7 @@ def _resume(
     """Go on from the newest checkpoint; returns the first iteration to do, and says what differs from the start."""
     start = checkpointer.resume()
     if start > max_iter:
-        raise ValueError(
+        raise InputError(
             f"--resume: {given.train.output_dir} holds {start} iterations, and this training is to end after "
             f"{max_iter}; raise train.max_iter or train.epochs, or give another train.output_dir"
         )

@@ -4,6 +4,8 @@ import importlib
 
 from pycocotools.cocoeval import COCOeval
 
+from smca.errors import InputError
+
 BACKENDS = ("detectron2", "faster_coco_eval", "pycocotools")
 """Names of the implementations, the preferred one first."""
 
@@ -23,14 +25,14 @@ def resolve_backend(backend: str = "auto") -> tuple[str, type]:
         Its name, and a class with the interface of pycocotools' ``COCOeval``.
 
     Raises:
-        ValueError: the name is unknown.
+        InputError: the name is unknown.
         ImportError: the named implementation is not usable here.
     """
     if backend == "auto":
         found = ((name, _load_backend(name)) for name in BACKENDS)
         return next((name, cls) for name, cls in found if cls is not None)
     if backend not in BACKENDS:
-        raise ValueError(
+        raise InputError(
             f"COCO evaluation backend '{backend}' is unknown; choose from "
             f"{', '.join(('auto', *BACKENDS))}."
         )

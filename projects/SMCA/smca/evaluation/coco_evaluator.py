@@ -26,6 +26,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 from .coco_backend import resolve_backend
@@ -62,18 +63,18 @@ class CocoEvaluator(COCOEvaluator):
             backend: see ``resolve_backend``.
 
         Raises:
-            ValueError: the data set is not registered, its annotation file is no COCO json, or the
+            InputError: the data set is not registered, its annotation file is no COCO json, or the
                 limit is not above 10.
             ImportError: the backend is not usable here.
         """
         if max_dets_per_image is not None and max_dets_per_image <= 10:
-            raise ValueError(
+            raise InputError(
                 f"max_dets_per_image is {max_dets_per_image}; it must be above 10, since AR1 and "
                 "AR10 are always measured."
             )
         self._backend, self._coco_eval_class = resolve_backend(backend)
         if dataset_name not in DatasetCatalog.list():
-            raise ValueError(
+            raise InputError(
                 f"Data set '{dataset_name}' is not registered; register it with "
                 "detectron2.data.datasets.register_coco_instances first."
             )
@@ -147,7 +148,7 @@ class CocoEvaluator(COCOEvaluator):
         converted = []
         for d in detections:
             if not 0 <= d["category_id"] < count:
-                raise ValueError(
+                raise InputError(
                     f"The model predicted class {d['category_id']}, but data set "
                     f"'{self._metadata.name}' has {count} classes (0 to {count - 1}); build the "
                     "model with that number of classes."
@@ -163,7 +164,7 @@ class CocoEvaluator(COCOEvaluator):
         truth = self._truth
         unknown = [d["image_id"] for d in detections if d["image_id"] not in truth.image_numbers]
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"There are predictions for image id {unknown[0]}, which the annotations do "
                 "not have; evaluate on the data set that the images came from."
             )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 DEFAULT_METRICS = ("bbox/AP", "bbox/AP50", "bbox/AP75")
@@ -45,7 +46,7 @@ def read_curves(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file has content, but not one line of metrics.
+        InputError: the file has content, but not one line of metrics.
     """
     try:
         with open(metrics_file, encoding="utf-8", errors="replace") as f:
@@ -57,7 +58,7 @@ def read_curves(
         ) from e
     records = [r for r in map(_parse_line, lines) if r is not None]
     if lines and not records:
-        raise ValueError(
+        raise InputError(
             f"{os.fspath(metrics_file)} is no metrics.json: none of its {len(lines)} lines is a "
             "JSON object with an 'iteration'."
         )
@@ -100,11 +101,11 @@ def plot_convergence(
 
     Raises:
         FileNotFoundError, ValueError: as ``read_curves``.
-        ValueError: the file has none of the metrics.
+        InputError: the file has none of the metrics.
     """
     curves = read_curves(metrics_file, metrics, iters_per_epoch=iters_per_epoch)
     if not any(curves.values()):
-        raise ValueError(
+        raise InputError(
             f"{os.fspath(metrics_file)} has no evaluation result yet (looked for "
             f"{', '.join(metrics)})."
         )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools.coco import COCO
 
-from smca.data.detection_dataset import loaded_dataset
+from smca.data.sources.detection_dataset import loaded_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def load_ground_truth(name: str) -> GroundTruth:
         name: a registered data set, a COCO json or the user's own code; it need not have been loaded.
 
     Raises:
-        ValueError: if its annotations cannot be read.
+        InputError: if its annotations cannot be read.
     """
     dataset = loaded_dataset(name)
     tables = dataset.tables

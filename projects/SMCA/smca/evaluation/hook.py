@@ -9,6 +9,7 @@ import detectron2.utils.comm as comm
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 
+from smca.errors import InputError
 from smca.main_process import run_on_main
 
 from .convergence_plot import CurvePoint, Curves, draw_curves, read_curves
@@ -51,11 +52,11 @@ class EvaluationHook(HookBase):
             metric: flat name ("bbox/AP") of the number that says which model is best.
         """
         if period < 0:
-            raise ValueError(
+            raise InputError(
                 f"The evaluation period is {period}; it must be 0 (only at the end) or more."
             )
         if not iters_per_epoch > 0:
-            raise ValueError(f"iters_per_epoch is {iters_per_epoch}; it must be positive.")
+            raise InputError(f"iters_per_epoch is {iters_per_epoch}; it must be positive.")
         self._period = period
         self._evaluate = evaluate
         self._iters_per_epoch = iters_per_epoch
@@ -197,7 +198,7 @@ def _flatten(results: Mapping) -> dict[str, float]:
         try:
             flat[name] = float(value)
         except (TypeError, ValueError) as e:
-            raise ValueError(
+            raise InputError(
                 f"The evaluation gave {value!r} for '{name}'; it must return nested dicts of "
                 "numbers."
             ) from e

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from smca.checkpoint import ModelInfo
 from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
 from smca.device import find_device
+from smca.errors import InputError
 
 from .device import autocast_dtype
 from .fold_norms import fold_norms
@@ -92,18 +93,18 @@ class Predictor:
             max_pixels: image files that claim more are refused.
 
         Raises:
-            ValueError: if an argument is of another type or out of its range, or the device is not there.
+            InputError: if an argument is of another type or out of its range, or the device is not there.
         """
         sizes = {"min_size": min_size, "max_size": max_size}
         for name, value in {"batch_size": batch_size, **sizes, "max_pixels": max_pixels}.items():
             _check_count(name, value)
         if not (_is_number(threshold, numbers.Real) and 0 <= threshold <= 1):
-            raise ValueError(f"threshold is {threshold!r}, it must be a number between 0 and 1")
+            raise InputError(f"threshold is {threshold!r}, it must be a number between 0 and 1")
         self.device = find_device(device)
         self._autocast_dtype = autocast_dtype(precision, self.device)
         self.input_format = input_format or getattr(model, "input_format", None) or "BGR"
         if self.input_format not in ("RGB", "BGR"):
-            raise ValueError(f"input_format is {self.input_format!r}, it must be RGB or BGR")
+            raise InputError(f"input_format is {self.input_format!r}, it must be RGB or BGR")
         self.model = model.eval().to(self.device)
         self.class_names = list(class_names)
         self.min_size, self.max_size = min_size, max_size
@@ -123,7 +124,7 @@ class Predictor:
             options: ``device``, ``precision``, ``threshold``, ``batch_size`` and others of the constructor.
 
         Raises:
-            ValueError: one sentence, if the file cannot be read, or does not describe its model.
+            InputError: one sentence, if the file cannot be read, or does not describe its model.
         """
         return cls._from_loaded(*load_checkpoint(os.fspath(source)), max_detections, options)
 
@@ -145,7 +146,7 @@ class Predictor:
             max_detections, options: as for :meth:`from_checkpoint`.
 
         Raises:
-            ValueError: one sentence, if one of the two cannot be read, or the weights are not the model's.
+            InputError: one sentence, if one of the two cannot be read, or the weights are not the model's.
         """
         loaded = load_config(os.fspath(config), os.fspath(weights))
         return cls._from_loaded(*loaded, max_detections, options)
@@ -177,7 +178,7 @@ class Predictor:
             best score first; a list for anything but one image.
 
         Raises:
-            ValueError: if an image cannot be read or is of another form.
+            InputError: if an image cannot be read or is of another form.
         """
         if isinstance(images, ImageLike):
             return next(self.stream([images]))
@@ -189,7 +190,7 @@ class Predictor:
         Few images are held at a time: as many as make four batches, or 50 million pixels.
 
         Raises:
-            ValueError: as for a call.
+            InputError: as for a call.
         """
         waiting: deque[_Pending] = deque()
         groups: dict[tuple[int, ...], list[_Pending]] = {}
@@ -230,13 +231,13 @@ class Predictor:
             try:
                 image = image_to_bgr(image)
             except (ValueError, OSError) as error:
-                raise ValueError(f"image {number}: {error}") from error
+                raise InputError(f"image {number}: {error}") from error
         elif not isinstance(image, np.ndarray):
-            raise ValueError(
+            raise InputError(
                 f"image {number} is a {type(image).__name__}; it must be a numpy array, a PIL image or a path"
             )
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(
+            raise InputError(
                 f"image {number} is an array of {image.dtype} {image.shape}; it must be uint8 "
                 "(height, width, 3), BGR"
             )
@@ -283,7 +284,7 @@ class Predictor:
 
 def _check_count(name: str, value: object) -> None:
     if not _is_number(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}, it must be a whole number, at least 1")
+        raise InputError(f"{name} is {value!r}, it must be a whole number, at least 1")
 
 
 def _is_number(value: object, kind: type) -> bool:

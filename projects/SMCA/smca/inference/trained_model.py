@@ -16,9 +16,10 @@ from smca.checkpoint import (
     model_info_from_lazy,
     read_model_file,
 )
-from smca.checkpoint.fetch import fetch_weights
+from smca.checkpoint.reading.fetch import fetch_weights
 from smca.config import DETECTION_LIMITS, num_classes_of
-from smca.data.class_names import class_names, fill_num_classes
+from smca.data.sources.class_names import class_names, fill_num_classes
+from smca.errors import InputError
 
 
 def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
@@ -31,11 +32,11 @@ def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
         The model on the CPU in evaluation mode, and its description.
 
     Raises:
-        ValueError: if the file cannot be read, does not describe its model, or lacks some of its weights.
+        InputError: if the file cannot be read, does not describe its model, or lacks some of its weights.
     """
     file = read_model_file(fetch_weights(source))
     if file.info is None:
-        raise ValueError(
+        raise InputError(
             f"checkpoint {source} does not say which model it is of; give its config, too (--config-file)"
         )
     return _build(file.info, file.best_state_dict, source), file.info
@@ -66,10 +67,10 @@ def limit_detections(model: nn.Module, limit: int) -> None:
     """Set the limit of detections per image, of ours and of Detectron2's R-CNN.
 
     Raises:
-        ValueError: if the model has no such limit, or the new one is below 1.
+        InputError: if the model has no such limit, or the new one is below 1.
     """
     if limit < 1:
-        raise ValueError(f"max_detections is {limit}, it must be at least 1")
+        raise InputError(f"max_detections is {limit}, it must be at least 1")
     for path in DETECTION_LIMITS:
         *parents, key = path.split(".")
         owner = model
@@ -78,7 +79,7 @@ def limit_detections(model: nn.Module, limit: int) -> None:
         if hasattr(owner, key):
             setattr(owner, key, limit)
             return
-    raise ValueError(f"max_detections: a {type(model).__name__} has no limit of detections")
+    raise InputError(f"max_detections: a {type(model).__name__} has no limit of detections")
 
 
 def _names_of_data(lazy: DictConfig) -> Sequence[str]:
@@ -105,6 +106,6 @@ def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Modu
         check_whole(described.state_dict(), state)
         model = build_model_from_info(info)
     except ValueError as error:
-        raise ValueError(f"checkpoint {source}: {error}") from error
+        raise InputError(f"checkpoint {source}: {error}") from error
     model.load_state_dict(state, strict=False)
     return model

@@ -2,6 +2,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smca.errors import InputError
+
 
 class MultiheadAttention(nn.Module):
     """Dot-product attention of equation (1), taken apart so that callers can mix projections.
@@ -19,11 +21,11 @@ class MultiheadAttention(nn.Module):
             dropout: probability of dropping an attention weight in training.
 
         Raises:
-            ValueError: if ``num_heads`` does not divide ``embed_dim``.
+            InputError: if ``num_heads`` does not divide ``embed_dim``.
         """
         super().__init__()
         if embed_dim % num_heads:
-            raise ValueError(
+            raise InputError(
                 f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
             )
         self.num_heads = num_heads

@@ -3,6 +3,8 @@ import math
 import torch
 from torch import Tensor
 
+from smca.errors import InputError
+
 
 def sine_position_encoding(
     padding_mask: Tensor, embed_dim: int, *, temperature: float = 10000.0, eps: float = 1e-6
@@ -21,10 +23,10 @@ def sine_position_encoding(
         (B, C, h, w) float32. Values in padded cells have no meaning.
 
     Raises:
-        ValueError: if ``embed_dim`` is not a multiple of 4.
+        InputError: if ``embed_dim`` is not a multiple of 4.
     """
     if embed_dim % 4:
-        raise ValueError(f"embed_dim must be a multiple of 4 for sine positions, got {embed_dim}")
+        raise InputError(f"embed_dim must be a multiple of 4 for sine positions, got {embed_dim}")
     per_axis = embed_dim // 2
     valid = ~padding_mask
     frequency = temperature ** (

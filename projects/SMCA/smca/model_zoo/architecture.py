@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smca.checkpoint import ModelInfo
 from smca.config import NUM_CLASSES_FIELDS
-from smca.model_data import build_model_from_data, lazy_model_as_data
+from smca.description.model_data import build_model_from_data, lazy_model_as_data
 from smca.modeling.encoder import parse_blocks
 from smca.text import clip, printable
 

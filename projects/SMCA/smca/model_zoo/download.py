@@ -12,6 +12,8 @@ from pathlib import Path
 from iopath.common.file_io import file_lock
 from tqdm import tqdm
 
+from smca.errors import InputError
+
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
 _ATTEMPTS = 3
@@ -31,7 +33,7 @@ def download(url: str, target: Path, *, sha256: str, size: int) -> None:
         size: of the file in bytes.
 
     Raises:
-        ValueError: in one sentence, if it cannot be fetched or is not the file it should be.
+        InputError: in one sentence, if it cannot be fetched or is not the file it should be.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +41,7 @@ def download(url: str, target: Path, *, sha256: str, size: int) -> None:
             if not is_intact(target, sha256=sha256, size=size):
                 _fetch(url, target, sha256=sha256, size=size)
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"{url} cannot be stored as {target}: {error.strerror or error}; set SMCA_CACHE to another folder"
         ) from error
 
@@ -77,7 +79,7 @@ def _fetch(url: str, target: Path, *, sha256: str, size: int) -> None:
         partial.unlink()
         if not resuming:
             break
-    raise ValueError(
+    raise InputError(
         f"{url} is not the file that the model zoo's index describes: its sha256 is another one"
     )
 
@@ -92,7 +94,7 @@ def _fill(url: str, partial: Path, size: int) -> None:
                 return
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
-            raise ValueError(
+            raise InputError(
                 f"{url} cannot be downloaded: the server says {error.code} {error.reason}"
             ) from error
         except (
@@ -103,7 +105,7 @@ def _fill(url: str, partial: Path, size: int) -> None:
         ) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     have = partial.stat().st_size if partial.exists() else 0
-    raise ValueError(
+    raise InputError(
         f"{url} cannot be downloaded ({reason}) after {have} of {size} bytes; the same command goes on from there "
         f"when there is a connection"
     )
@@ -113,7 +115,7 @@ def _append(url: str, partial: Path, size: int) -> bool:
     """Ask for what is missing; whether all is there.
 
     Raises:
-        ValueError: if the server sends more than ``size`` bytes.
+        InputError: if the server sends more than ``size`` bytes.
     """
     have = partial.stat().st_size if partial.exists() else 0
     if have >= size:
@@ -135,7 +137,7 @@ def _append(url: str, partial: Path, size: int) -> bool:
             while chunk := response.read(_CHUNK):
                 have += len(chunk)
                 if have > size:
-                    raise ValueError(
+                    raise InputError(
                         f"{url} is not the file that the model zoo's index describes: it has more than {size} bytes"
                     )
                 file.write(chunk)

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from smca.errors import InputError
+
 ENVIRONMENT = "SMCA_ZOO_INDEX"
 """Further index files, separated as PATH is."""
 
@@ -73,7 +75,7 @@ def add_index(path: str | Path) -> None:
             may also be a path relative to the file, or file://.
 
     Raises:
-        ValueError: if the file cannot be read or an entry is not right.
+        InputError: if the file cannot be read or an entry is not right.
     """
     path = Path(path).absolute()
     read_index(path)
@@ -84,7 +86,7 @@ def all_entries() -> dict[str, ZooEntry]:
     """By name, of the shipped index, those of $SMCA_ZOO_INDEX and those added; the last of a name counts.
 
     Raises:
-        ValueError: if one of them cannot be read, or an entry is not right.
+        InputError: if one of them cannot be read, or an entry is not right.
     """
     listed = [Path(path) for path in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if path]
     entries = {}
@@ -96,13 +98,13 @@ def all_entries() -> dict[str, ZooEntry]:
 def find_entry(name: str) -> ZooEntry:
     """
     Raises:
-        ValueError: if no index has the name, naming the nearest.
+        InputError: if no index has the name, naming the nearest.
     """
     entries = all_entries()
     if name in entries:
         return entries[name]
     near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)
-    raise ValueError(
+    raise InputError(
         f"no trained weights of {name!r} are published"
         + (f"; did you mean {' or '.join(near)}?" if near else
            ": train it with train_net.py, or convert a released checkpoint with tools/convert_checkpoint.py")
@@ -115,29 +117,29 @@ def check_name(name: str, where: str = "") -> None:
         where: to begin the message with.
 
     Raises:
-        ValueError: if it is no name for an index.
+        InputError: if it is no name for an index.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name:
-        raise ValueError(f"{where}{name!r} is no name such as 'group/model_1'")
+        raise InputError(f"{where}{name!r} is no name such as 'group/model_1'")
 
 
 def read_index(path: Path) -> dict[str, ZooEntry]:
     """
     Raises:
-        ValueError: naming the file, the entry and the field.
+        InputError: naming the file, the entry and the field.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"model zoo index {path} cannot be read: {error.strerror or error}"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"model zoo index {path} is no json: {error}") from error
+        raise InputError(f"model zoo index {path} is no json: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), dict):
-        raise ValueError(f'model zoo index {path} is no {{"format": {FORMAT}, "weights": {{...}}}}')
+        raise InputError(f'model zoo index {path} is no {{"format": {FORMAT}, "weights": {{...}}}}')
     if content.get("format") != FORMAT:
-        raise ValueError(
+        raise InputError(
             f"model zoo index {path} has format {content.get('format')!r}, this version reads {FORMAT}"
         )
     return {name: _entry(name, node, path) for name, node in content["weights"].items()}
@@ -147,22 +149,22 @@ def _entry(name: str, node: Any, path: Path) -> ZooEntry:
     where = f"model zoo index {path}: {name!r}"
     check_name(name, f"model zoo index {path}: ")
     if not isinstance(node, dict):
-        raise ValueError(f"{where} is no json object")
+        raise InputError(f"{where} is no json object")
     fields = {field.name: field for field in dataclasses.fields(ZooEntry) if field.name != "name"}
     for key in node:
         if key not in fields:
-            raise ValueError(
+            raise InputError(
                 f"{where} has an unknown field {key!r}; fields are {', '.join(fields)}"
             )
     for key, field in fields.items():
         if key not in node and field.default is field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where} has no {key!r}")
+            raise InputError(f"{where} has no {key!r}")
     for key, value in node.items():
         if not _VALID[key](value):
-            raise ValueError(f"{where} has {key} {value!r}, which is not valid")
+            raise InputError(f"{where} has {key} {value!r}, which is not valid")
     entry = ZooEntry(name=name, **{**node, "url": _absolute(node["url"], path.parent)})
     if not entry.file_name.endswith(SUFFIXES):
-        raise ValueError(
+        raise InputError(
             f"{where} has url {node['url']!r}, which names no {', '.join(SUFFIXES)} file"
         )
     return entry

@@ -12,10 +12,11 @@ from smca.checkpoint import (
     load_initial_weights,
     read_model_file,
 )
-from smca.checkpoint.fetch import fetch_weights
-from smca.checkpoint.predictor_weights import compare_with_model
-from smca.checkpoint.weights_guard import check_weights
+from smca.checkpoint.loading.predictor_weights import compare_with_model
+from smca.checkpoint.loading.weights_guard import check_weights
+from smca.checkpoint.reading.fetch import fetch_weights
 from smca.config import cfg_from_lazy, lazy_model_from_cfg
+from smca.errors import InputError
 
 from .architecture import warn_of_another_architecture
 from .index import ZooEntry, all_entries, find_entry
@@ -45,13 +46,13 @@ def get_config_file(name: str) -> str:
     """Path of an experiment's file.
 
     Raises:
-        ValueError: if there is no such experiment, naming the nearest ones.
+        InputError: if there is no such experiment, naming the nearest ones.
     """
     names = [*list_configs(), *DATA_TEMPLATES]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-        raise ValueError(f"no config named {name!r} in the model zoo; {hint}")
+        raise InputError(f"no config named {name!r} in the model zoo; {hint}")
     return str(_config_root() / f"{name}.py")
 
 
@@ -71,7 +72,7 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
             Without weights, here or later in ``cfg.MODEL.WEIGHTS``, the model stays as initialised.
 
     Raises:
-        ValueError: if there is no such experiment, if the weights would leave parts of the model as initialised, or if
+        InputError: if there is no such experiment, if the weights would leave parts of the model as initialised, or if
             its number of classes is known neither from them nor from the experiment.
     """
     lazy = get_config(name)
@@ -92,7 +93,7 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
     if file is not None:
         misfit = compare_with_model(file, lazy_model_from_cfg(cfg)).misfit()
         if misfit:
-            raise ValueError(f"weights {weights} do not fill the model of {name}: {misfit}")
+            raise InputError(f"weights {weights} do not fill the model of {name}: {misfit}")
     return cfg
 
 
@@ -104,7 +105,7 @@ def get(name: str, trained: bool = False) -> nn.Module:
         trained: load its published weights.
 
     Raises:
-        ValueError: with ``trained=True`` where none are published, or they cannot be fetched, or do not fit.
+        InputError: with ``trained=True`` where none are published, or they cannot be fetched, or do not fit.
     """
     if not trained:
         _check_has_classes(name, "load a checkpoint with smca.Predictor, or train with data.* set")
@@ -117,10 +118,10 @@ def get(name: str, trained: bool = False) -> nn.Module:
     elif entry.config:
         model = instantiate(get_config(entry.config).model)
     else:
-        raise ValueError(f"{path} does not describe its model, and the index names no config of it")
+        raise InputError(f"{path} does not describe its model, and the index names no config of it")
     report = load_initial_weights(model, str(path), report=False)
     if report.misfit():
-        raise ValueError(f"{path} does not fit the model of {name!r}: {report.misfit()}")
+        raise InputError(f"{path} does not fit the model of {name!r}: {report.misfit()}")
     return model
 
 
@@ -128,7 +129,7 @@ def get_checkpoint_url(name: str) -> str:
     """Where trained weights are: an address, or the path of a file.
 
     Raises:
-        ValueError: if none are published under the name.
+        InputError: if none are published under the name.
     """
     return _published(name).url
 
@@ -137,7 +138,7 @@ def _read(weights: str) -> ModelFile | None:
     """The checkpoint; None for none, and for one that Detectron2 has to fetch itself.
 
     Raises:
-        ValueError: for one that Detectron2 cannot or should not open.
+        InputError: for one that Detectron2 cannot or should not open.
     """
     if not weights or weights.startswith("detectron2://"):
         return None
@@ -147,7 +148,7 @@ def _read(weights: str) -> ModelFile | None:
 
 def _check_has_classes(name: str, advice: str) -> None:
     if name in DATA_TEMPLATES:
-        raise ValueError(f"config {name} takes its number of classes from your data: {advice}")
+        raise InputError(f"config {name} takes its number of classes from your data: {advice}")
 
 
 def _published(name: str) -> ZooEntry:

@@ -19,6 +19,7 @@ from smca.checkpoint import (
     read_model_file,
 )
 from smca.checkpoint.file_formats import ENCODERS
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 from .index import FORMAT, ZooEntry, read_index
@@ -48,7 +49,7 @@ def find_checkpoint(source: str | Path) -> Path:
     """The file itself, or the one of a run's directory: the final one, else the best.
 
     Raises:
-        ValueError: if there is none.
+        InputError: if there is none.
     """
     source = Path(source)
     if not source.is_dir():
@@ -56,7 +57,7 @@ def find_checkpoint(source: str | Path) -> Path:
     for name in _RUN_FILES:
         if (source / name).is_file():
             return source / name
-    raise ValueError(
+    raise InputError(
         f"{source} has no {' or '.join(_RUN_FILES)}; name the checkpoint in it that is to be published"
     )
 
@@ -77,13 +78,13 @@ def prepare(
         metrics: by default those in the file, else those of its iteration in "metrics.json" beside it.
 
     Raises:
-        ValueError: if the file cannot be read or does not say what its model is, or its tensors are not those of the
+        InputError: if the file cannot be read or does not say what its model is, or its tensors are not those of the
             model.
     """
     file = read_model_file(path)
     info = described_as or file.info
     if info is None:
-        raise ValueError(
+        raise InputError(
             f"{path} does not say which model it is of; give its config (--config-file)"
         )
     averages = file.ema is not None and not raw
@@ -133,12 +134,12 @@ def append_entry(index: Path, entry: ZooEntry, *, replace: bool = False) -> None
     """Add an entry to an index file, which is made if there is none.
 
     Raises:
-        ValueError: if the file is no index, the entry is not right, or its name is there and ``replace`` not given.
+        InputError: if the file is no index, the entry is not right, or its name is there and ``replace`` not given.
         OSError: if the file cannot be written.
     """
     entries = read_index(index) if index.exists() else {}
     if entry.name in entries and entries[entry.name].sha256 != entry.sha256 and not replace:
-        raise ValueError(
+        raise InputError(
             f"{index} has {entry.name!r} already, of another file; give another --name, or --force to replace it"
         )
     content = {"format": FORMAT, "weights": {}}
@@ -217,4 +218,4 @@ def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> Non
     try:
         check_whole(own, state)
     except ValueError as error:
-        raise ValueError(f"{path} is not published: {error}") from error
+        raise InputError(f"{path} is not published: {error}") from error

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from smca.checkpoint import ModelInfo, model_info_from_lazy
 from smca.checkpoint.file_formats import ENCODERS
+from smca.errors import InputError
 from smca.text import printable
 
 from .index import ZooEntry, check_name
@@ -88,7 +89,7 @@ def publish(args: argparse.Namespace) -> ZooEntry:
         The entry of the first file.
 
     Raises:
-        ValueError, OSError: in one sentence.
+        InputError, OSError: in one sentence.
     """
     info = _describe(args.config_file, args.overrides) if args.config_file else None
     shareable = prepare(
@@ -100,7 +101,7 @@ def publish(args: argparse.Namespace) -> ZooEntry:
     name = args.name or shareable.info.config_name
     stem = re.sub(r"[^\w.-]+", "_", name).strip("_.")
     if not stem:
-        raise ValueError("the checkpoint's config has no name; give one with --name")
+        raise InputError("the checkpoint's config has no name; give one with --name")
     folder = Path(args.output_dir)
     check_name(name)
     entries = [write_shareable(shareable, folder, stem=stem, kind=kind) for kind in args.formats]
@@ -122,7 +123,7 @@ def publish(args: argparse.Namespace) -> ZooEntry:
 
 def _describe(config: str, overrides: Sequence[str]) -> ModelInfo:
     # The engine takes the zoo's configs, too.
-    from smca.data.class_names import class_names, fill_num_classes
+    from smca.data.sources.class_names import class_names, fill_num_classes
     from smca.engine import apply_overrides, load_config_file
 
     cfg = load_config_file(config) if config.endswith(".py") else get_config(config)

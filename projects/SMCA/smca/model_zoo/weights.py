@@ -6,6 +6,8 @@ from pathlib import Path
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler, get_cache_dir
 
+from smca.errors import InputError
+
 from .download import download, is_intact
 from .index import ZooEntry, find_entry
 
@@ -20,7 +22,7 @@ def resolve_weights(source: str) -> str:
     ($FVCORE_CACHE or ~/.torch/iopath_cache), in "smca/". Their hash is looked at each time.
 
     Raises:
-        ValueError: if no index has the name, or the file cannot be fetched, or is not what the index says.
+        InputError: if no index has the name, or the file cannot be fetched, or is not what the index says.
     """
     if not source.startswith(PREFIX):
         return source
@@ -31,14 +33,14 @@ def local_file(entry: ZooEntry) -> Path:
     """The verified file of an entry.
 
     Raises:
-        ValueError: as :func:`resolve_weights`.
+        InputError: as :func:`resolve_weights`.
     """
     if entry.is_local:
         path = Path(entry.url)
         if not path.is_file():
-            raise ValueError(f"{PREFIX}{entry.name}: the file {path} of the index does not exist")
+            raise InputError(f"{PREFIX}{entry.name}: the file {path} of the index does not exist")
         if not is_intact(path, sha256=entry.sha256, size=entry.size):
-            raise ValueError(
+            raise InputError(
                 f"{PREFIX}{entry.name}: {path} is not the file that the index describes: its size or sha256 is another"
             )
         return path

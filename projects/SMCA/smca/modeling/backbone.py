@@ -1,12 +1,16 @@
 from collections.abc import Sequence
 
-from detectron2.layers import get_norm
-from detectron2.modeling import ResNet
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
+from detectron2.modeling import Backbone, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor
 from torch.nn import functional as F
 
-from .padding import Border
+from smca.errors import InputError
+from smca.layers.padding import Border
+from smca.timm_features import build_features
+
+FEATURE_PREFIX = "stride"
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -81,7 +85,7 @@ def _check_norm(norm: object) -> None:
         # A group norm wants a multiple of 32.
         get_norm(norm, 32)
     except (KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f'backbone.norm {norm!r} is unknown; choose one of {", ".join(NORMS)}, or "" for none'
         ) from error
 
@@ -107,22 +111,22 @@ def build_resnet(
             (Detectron2's own RES5_DILATION dilates the first one too, which released DC5 weights do not fit).
 
     Raises:
-        ValueError: for an unknown depth, feature name or norm, or a dilated ResNet of basic blocks.
+        InputError: for an unknown depth, feature name or norm, or a dilated ResNet of basic blocks.
     """
     _check_norm(norm)
     if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(
+        raise InputError(
             f"ResNet depth {depth} is unknown; choose one of {sorted(BLOCKS_PER_STAGE)}"
         )
     stage_names = ("res2", "res3", "res4", "res5")
     unknown = sorted(set(out_features) - set(stage_names))
     if unknown or not out_features:
-        raise ValueError(
+        raise InputError(
             f"backbone.out_features {list(out_features)} must name stages among {list(stage_names)}"
         )
     bottleneck = depth >= 50
     if dilate_res5 and not bottleneck:
-        raise ValueError(f"dilate_res5 needs bottleneck blocks (depth 50 or more), got {depth}")
+        raise InputError(f"dilate_res5 needs bottleneck blocks (depth 50 or more), got {depth}")
 
     num_stages = 1 + max(stage_names.index(f) for f in out_features)
     stages, in_channels = [], stem_channels
@@ -149,3 +153,56 @@ def build_resnet(
         in_channels = out_channels
     stem = _Stem(in_channels=3, out_channels=stem_channels, norm=norm)
     return IsolatingResNet(stem, stages, out_features=list(out_features), freeze_at=freeze_at)
+
+
+class TimmBackbone(Backbone):
+    """The feature maps of a model of `timm <https://github.com/huggingface/pytorch-image-models>`_.
+
+    Features are called "stride16", "stride32" and so on. It starts with random weights;
+    ``train.init_checkpoint=timm://NAME`` loads timm's own when a training starts.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        strides: Sequence[int] = (32,),
+        frozen_norm: bool = False,
+        size_divisibility: int = 0,
+    ):
+        """
+        Args:
+            name: such as "convnext_tiny" or "resnet50.a1_in1k".
+            strides: of the features to give.
+            frozen_norm: whether batch norms keep the statistics and scales that are loaded into them.
+            size_divisibility: images are padded to a multiple of it, for models that need whole patches or windows.
+
+        Raises:
+            InputError: if timm is not installed, or has no such model, or the model has no such strides.
+        """
+        super().__init__()
+        self.body = build_features(name, strides=strides)
+        if frozen_norm:
+            self.body = FrozenBatchNorm2d.convert_frozen_batchnorm(self.body)
+        self._size_divisibility = size_divisibility
+        info = self.body.feature_info
+        self._shapes = {
+            f"{FEATURE_PREFIX}{stride}": ShapeSpec(channels=channels, stride=stride)
+            for stride, channels in zip(info.reduction(), info.channels(), strict=True)
+        }
+        # Transformers give (B, h, w, channels).
+        self._channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """(B, 3, height, width) -> (B, channels, h, w) by name."""
+        maps = self.body(pixels)
+        if self._channels_last:
+            maps = [values.permute(0, 3, 1, 2) for values in maps]
+        return dict(zip(self._shapes, maps, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return dict(self._shapes)
+
+    @property
+    def size_divisibility(self) -> int:
+        return self._size_divisibility

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from smca.errors import InputError
+
 
 class Classification(Protocol):
     """What heads, matcher, criterion, postprocessor, drawings and converters ask.
@@ -145,12 +147,12 @@ class CrossEntropyClassification:
 def check_same_classification(classification: Classification, **parts: object) -> None:
     """
     Raises:
-        ValueError: if a part, by its name in the config, was built with another one; a part without one passes.
+        InputError: if a part, by its name in the config, was built with another one; a part without one passes.
     """
     for name, part in parts.items():
         other = getattr(part, "classification", classification)
         if other != classification:
-            raise ValueError(
+            raise InputError(
                 f"model.{name}.classification is {other}, but model.classification {classification}: set that one, "
                 "to which the parts refer"
             )

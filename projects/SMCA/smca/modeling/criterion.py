@@ -10,7 +10,7 @@ from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from .classification import Classification
 from .matcher import HungarianMatcher, Matches
-from .target import Target
+from .records import Target
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,10 +9,34 @@ from torch.utils.checkpoint import checkpoint
 from smca.layers import at_least_float32, full_precision
 
 from .decoder_layer import DecoderLayer
-from .decoder_output import DecoderOutput
-from .feature_level import FeatureLevel
-from .queries import LearnedQueries
-from .target import Target
+from .records import DecoderOutput, FeatureLevel, Queries, Target
+
+
+class LearnedQueries(nn.Embedding):
+    """DETR's: no content, a learned position for each of Q queries.
+
+    Any module that takes the same arguments and returns :class:`Queries` can be a decoder's source of queries. The
+    targets are those of a training step, so that a source may make queries from the ground truth; in inference there
+    are none.
+    """
+
+    def __init__(self, num_queries: int, embed_dim: int):
+        super().__init__(num_queries, embed_dim)
+
+    def forward(
+        self,
+        levels: Sequence[FeatureLevel],
+        image_sizes: Tensor,
+        targets: Sequence[Target] | None = None,
+    ) -> Queries:
+        """
+        Args:
+            levels: encoded feature levels, for sources that select their queries from them; not looked at here.
+            image_sizes: (B, 2) unpadded (width, height) in pixels.
+            targets: B targets in training.
+        """
+        position = self.weight.expand(len(image_sizes), -1, -1)
+        return Queries(content=torch.zeros_like(position), position=position)
 
 
 class Decoder(nn.Module):
@@ -57,7 +82,7 @@ class Decoder(nn.Module):
             activation_checkpointing: as in :class:`Encoder`.
 
         Raises:
-            ValueError: if the modulation was built for another number of layers, heads or levels.
+            InputError: if the modulation was built for another number of layers, heads or levels.
         """
         super().__init__()
         if hasattr(modulation, "check_decoder"):

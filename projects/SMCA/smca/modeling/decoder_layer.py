@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from smca.layers import CoAttention, FeedForward, MultiheadAttention, xavier_uniform_matrices_
 
-from .feature_level import FeatureLevel
+from .records import FeatureLevel
 
 
 class Prior(Protocol):

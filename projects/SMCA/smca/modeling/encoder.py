@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from smca.errors import InputError
 from smca.layers import FeedForward, MultiheadAttention, xavier_uniform_matrices_
 
-from .feature_level import FeatureLevel
+from .records import FeatureLevel
 
 BlockKind = Literal["intra", "multi"]
 MOST_BLOCKS = 100
@@ -125,7 +126,7 @@ class Encoder(nn.Module):
             activation_checkpointing: compute activations again in the backward pass instead of keeping them.
 
         Raises:
-            ValueError: for a kind of block that does not exist.
+            InputError: for a kind of block that does not exist.
         """
         super().__init__()
         self.num_levels = num_levels
@@ -158,23 +159,23 @@ def parse_blocks(blocks: str | Sequence[str]) -> list[BlockKind]:
     """Kinds of the encoder's blocks: "2Intra-Multi" -> ["intra", "intra", "multi"]; a list is checked only.
 
     Raises:
-        ValueError: for a word other than "intra" and "multi", or no or too many blocks.
+        InputError: for a word other than "intra" and "multi", or no or too many blocks.
     """
     if not isinstance(blocks, Sequence):
-        raise ValueError(f"encoder.blocks {blocks!r} must be words, such as '2Intra-Multi-2Intra'")
+        raise InputError(f"encoder.blocks {blocks!r} must be words, such as '2Intra-Multi-2Intra'")
     words = blocks.split("-") if isinstance(blocks, str) else [str(word) for word in blocks]
     kinds = []
     for word in words:
         match = re.fullmatch(r"(\d*)(intra|multi)", word.strip().lower())
         if match is None:
-            raise ValueError(
+            raise InputError(
                 f"encoder.blocks {blocks!r} has the unknown word {word!r}; write Intra or Multi, each with a count "
                 "before it if you like, joined by '-', such as '2Intra-Multi-2Intra'"
             )
         count = match[1] or "1"
         if len(count) > 3 or len(kinds) + int(count) > MOST_BLOCKS:
-            raise ValueError(f"encoder.blocks {blocks!r} has more than {MOST_BLOCKS} blocks")
+            raise InputError(f"encoder.blocks {blocks!r} has more than {MOST_BLOCKS} blocks")
         kinds += [match[2]] * int(count)
     if not kinds:
-        raise ValueError(f"encoder.blocks {blocks!r} has no block, at least 1 is needed")
+        raise InputError(f"encoder.blocks {blocks!r} has no block, at least 1 is needed")
     return kinds

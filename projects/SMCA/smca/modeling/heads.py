@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smca.errors import InputError
 from smca.layers import MLP
 
 from .classification import Classification
-from .decoder_output import DecoderOutput
-from .feature_level import FeatureLevel
+from .records import DecoderOutput, FeatureLevel
 
 
 class DetectionHeads(nn.Module):
@@ -35,13 +35,13 @@ class DetectionHeads(nn.Module):
             predict_boxes: False where the decoder refines boxes and gives them.
 
         Raises:
-            ValueError: for a size reference that is no side.
+            InputError: for a size reference that is no side.
         """
         super().__init__()
         if size_reference is not None and not (
             isinstance(size_reference, int | float) and 0 < size_reference < math.inf
         ):
-            raise ValueError(
+            raise InputError(
                 f"heads.size_reference is {size_reference!r}, it must be a side in pixels or None"
             )
         self.classification = classification
@@ -75,7 +75,7 @@ class DetectionHeads(nn.Module):
         """(L, B, Q, 4) logits."""
         if self.box is None:
             if decoded.boxes is None:
-                raise ValueError(
+                raise InputError(
                     "heads.predict_boxes is False, but the decoder has no refinement that gives boxes"
                 )
             return decoded.boxes.to(dtype)

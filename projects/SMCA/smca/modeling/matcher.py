@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
 from .classification import Classification
-from .target import Target
+from .records import Target
 
 
 @dataclass(frozen=True)

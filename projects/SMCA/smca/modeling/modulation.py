@@ -5,9 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
 from smca.layers import MLP, gaussian_log_prior, xavier_uniform_matrices_
 
-from .feature_level import FeatureLevel
+from .records import FeatureLevel
 
 REFERENCE_STRIDE = 32
 """Stride at which the bandwidth is beta itself; the exponent at stride s is multiplied by s / 32."""
@@ -120,15 +121,15 @@ class SpatialModulation(nn.Module):
             beta: bandwidth at stride 32, see :func:`smca.layers.gaussian_log_prior`.
 
         Raises:
-            ValueError: for an unknown ``scale`` or a ``beta`` that is not positive.
+            InputError: for an unknown ``scale`` or a ``beta`` that is not positive.
         """
         super().__init__()
         if scale not in ("fixed", "single", "independent"):
-            raise ValueError(
+            raise InputError(
                 f"modulation.scale must be 'fixed', 'single' or 'independent', got {scale!r}"
             )
         if not beta > 0:
-            raise ValueError(f"modulation.beta must be positive, got {beta}")
+            raise InputError(f"modulation.beta must be positive, got {beta}")
         self.beta = beta
         self.num_levels = num_levels
         self.center = MLP(embed_dim, embed_dim, 2, num_layers=3)
@@ -153,13 +154,13 @@ class SpatialModulation(nn.Module):
     def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
         """
         Raises:
-            ValueError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
+            InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
                 not known.
         """
         built = (len(self.layers), self.num_levels)
         heads = self.layers[0].shape[1]
         if (num_layers, num_levels) != built or heads not in (1, num_heads or heads):
-            raise ValueError(
+            raise InputError(
                 f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
                 f"the decoder has {num_layers}, {num_levels} and {num_heads}"
             )

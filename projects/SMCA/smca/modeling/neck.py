@@ -4,10 +4,11 @@ import torch
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
+from smca.errors import InputError
 from smca.layers import sine_position_encoding
+from smca.layers.padding import resize_mask
 
-from .feature_level import FeatureLevel
-from .padding import resize_mask
+from .records import FeatureLevel
 
 
 class Neck(nn.Module):
@@ -38,7 +39,7 @@ class Neck(nn.Module):
             num_groups: of a group norm after each projection; None has no norm.
 
         Raises:
-            ValueError: as :meth:`connect`.
+            InputError: as :meth:`connect`.
         """
         super().__init__()
         self.in_features = tuple(in_features)
@@ -48,7 +49,7 @@ class Neck(nn.Module):
         self.input_shape: dict[str, ShapeSpec] = {}
         self._given = {"channels": in_channels, "stride": in_strides}
         if not self.strides or list(self.strides) != sorted(set(self.strides)):
-            raise ValueError(
+            raise InputError(
                 f"neck.strides must be ascending and not empty, got {list(self.strides)}"
             )
         self.level_embedding = (
@@ -67,7 +68,7 @@ class Neck(nn.Module):
             output_shape: the backbone's, with channels and stride of every feature.
 
         Raises:
-            ValueError: if a feature is not there or has another shape than known, or a stride is neither given by a
+            InputError: if a feature is not there or has another shape than known, or a stride is neither given by a
                 feature nor reached by doubling the coarsest one.
         """
         given = {name: _shape_of(name, output_shape) for name in self.in_features}
@@ -97,7 +98,7 @@ class Neck(nn.Module):
             for name, wanted in zip(self.in_features, values or (), strict=values is not None):
                 shape = shapes[name]
                 if getattr(shape, kind) != wanted:
-                    raise ValueError(
+                    raise InputError(
                         f"backbone feature {name!r} has {shape.channels} channels at stride {shape.stride}, "
                         f"neck.in_{'channels' if kind == 'channels' else 'strides'} says {wanted}"
                     )
@@ -151,7 +152,7 @@ class Neck(nn.Module):
 
 def _shape_of(name: str, output_shape: Mapping[str, ShapeSpec]) -> ShapeSpec:
     if name not in output_shape:
-        raise ValueError(
+        raise InputError(
             f"the neck wants backbone feature {name!r}, the backbone gives {sorted(output_shape)}"
         )
     return output_shape[name]
@@ -164,7 +165,7 @@ def _check_strides(strides: tuple[int, ...], by_stride: Mapping[int, str]) -> No
         if stride in by_stride:
             continue
         if stride != extra:
-            raise ValueError(
+            raise InputError(
                 f"neck.strides {list(strides)} asks for stride {stride}, which the backbone does not give: "
                 f"its features have strides {given}, and coarser levels double the coarsest one"
             )

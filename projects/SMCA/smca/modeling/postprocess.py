@@ -5,6 +5,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torchvision.ops import box_convert
 
+from smca.errors import InputError
+
 from .classification import Classification
 
 
@@ -21,10 +23,10 @@ class Postprocessor:
             max_detections: most detections of an image.
 
         Raises:
-            ValueError: for a limit below 1.
+            InputError: for a limit below 1.
         """
         if type(max_detections) is not int or max_detections < 1:
-            raise ValueError(f"max_detections is {max_detections!r}, it must be at least 1")
+            raise InputError(f"max_detections is {max_detections!r}, it must be at least 1")
         self.classification = classification
         self.max_detections = max_detections
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca.config import model_parts_from_cfg
+from smca.errors import InputError
 from smca.layers import at_least_float32, full_precision
+from smca.layers.padding import padding_mask
 
 from .backbone import IsolatingResNet
 from .classification import Classification, check_same_classification
-from .decoder_output import DecoderOutput
 from .neck import Neck
-from .padding import padding_mask
-from .target import Target
+from .records import DecoderOutput, Target
 
 _SMALLEST_STD = 1e-6
 """Of pixels; smaller numbers may be 0 in single precision."""
@@ -67,7 +67,7 @@ class SMCA(nn.Module):
                 bottom border see what the backbone makes of padding, as in the released implementations.
 
         Raises:
-            ValueError: if the parts disagree on channels, strides, the number of levels or the classification.
+            InputError: if the parts disagree on channels, strides, the number of levels or the classification.
         """
         super().__init__()
         parts = {"heads": heads, "criterion": criterion, "postprocessor": postprocessor}
@@ -189,7 +189,7 @@ class SMCA(nn.Module):
             # Faster convolutions, and flattening to tokens becomes a view. Not in training on a CPU: oneDNN's
             # backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        mask = padding_mask(images)
+        mask = padding_mask(pixels, images.image_sizes)
         features = self.backbone(pixels, mask) if isolate else self.backbone(pixels)
         image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
         levels = self.encoder(self.neck(features, mask))
@@ -222,13 +222,13 @@ def _check_arguments(
 ) -> None:
     for name, part in parts.items():
         if not callable(part):
-            raise ValueError(f"{name} is {part!r}, it must be callable")
+            raise InputError(f"{name} is {part!r}, it must be callable")
     for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
         values = list(values)
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
-            raise ValueError(f"{name} is {values}, it must have a number per channel, 3")
+            raise InputError(f"{name} is {values}, it must have a number per channel, 3")
     if not all(_SMALLEST_STD <= value < math.inf for value in pixel_std):
-        raise ValueError(f"pixel_std is {list(pixel_std)}, its numbers must be positive")
+        raise InputError(f"pixel_std is {list(pixel_std)}, its numbers must be positive")
 
 
 def _check_levels(neck: Neck, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -236,7 +236,7 @@ def _check_levels(neck: Neck, encoder: nn.Module, decoder: nn.Module) -> None:
     # A part of one's own need not say for how many levels it was built.
     wanted = tuple(getattr(part, "num_levels", given) for part in (encoder, decoder))
     if wanted != (given, given):
-        raise ValueError(
+        raise InputError(
             f"neck.strides {list(neck.strides)} gives {len(neck.strides)} levels, encoder.num_levels is {wanted[0]} "
             f"and decoder.num_levels {wanted[1]}; make them equal"
         )

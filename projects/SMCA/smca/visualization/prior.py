@@ -10,6 +10,7 @@ from detectron2.evaluation import inference_context
 from torch import Tensor
 from torchvision.ops import box_convert, nms
 
+from smca.errors import InputError
 from smca.layers import gaussian_log_prior
 from smca.modeling import SMCA
 from smca.modeling.classification import class_scores
@@ -90,10 +91,10 @@ def detection_priors(
         By falling score.
 
     Raises:
-        ValueError: if the model has no spatial prior.
+        InputError: if the model has no spatial prior.
     """
     if getattr(getattr(model, "decoder", None), "modulation", None) is None:
-        raise ValueError(
+        raise InputError(
             "this model has no spatial prior to draw, its decoder has no modulation (plain DETR); "
             "take a model of an SMCA config"
         )
@@ -156,7 +157,7 @@ def draw_priors(
         (height, width, 3) RGB uint8.
 
     Raises:
-        ValueError: as :func:`detection_priors`.
+        InputError: as :func:`detection_priors`.
     """
     priors = detection_priors(model, batched_input, count=count, score_threshold=score_threshold)
     image = batched_input["image"].cpu().numpy().transpose(1, 2, 0).astype(np.uint8)

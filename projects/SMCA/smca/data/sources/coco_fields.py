@@ -1,0 +1,172 @@
+"""Reads one field after the other of a list of json objects, and says of each bad record what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from smca.errors import InputError
+
+_MISSING = object()
+
+
+class Problem(NamedTuple):
+    """Why a record of a file cannot be used.
+
+    Attributes:
+        kind: short name that is the same for all records with this trouble.
+        sentence: names the record.
+        part: "image", "annotation" or "category".
+        index: place in the file's list, from 0.
+    """
+
+    kind: str
+    sentence: str
+    part: str
+    index: int
+
+
+class Records:
+    """A list of json objects of one kind. A record with a problem is bad, and only its first one is told.
+
+    Attributes:
+        good: (n,) bool.
+        problems: one per bad record.
+    """
+
+    def __init__(self, records: Sequence[Any], kind: str):
+        self.kind = kind
+        self.problems: list[Problem] = []
+        self.good = np.ones(len(records), dtype=bool)
+        self._ids: list = [None] * len(records)
+        self._rows = records
+        if not set(map(type, records)) <= {dict}:
+            self._rows = [row if isinstance(row, dict) else {} for row in records]
+            for index, row in enumerate(records):
+                if not isinstance(row, dict):
+                    self.reject(index, f"is {show(row)} instead of an object")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def name(self, index: int) -> str:
+        """Such as "annotation 17 (id 93)"; 17 counts from 0."""
+        return f"{self.kind} {index} (id {show(self._ids[index])})"
+
+    def reject(self, index: int, what: str, kind: str | None = None) -> None:
+        if self.good[index]:
+            self.good[index] = False
+            kind = kind or f"malformed {self.kind}"
+            self.problems.append(Problem(kind, f"{self.name(index)} {what}", self.kind, index))
+
+    def read_ids(self) -> list:
+        """The field "id" as it is, for naming records; None where there is none."""
+        self._ids = [row.get("id") for row in self._rows]
+        return self._ids
+
+    def read(
+        self,
+        key: str,
+        kinds: set[type],
+        wanted: str,
+        *,
+        convert: Callable[[Any], Any] | None = None,
+        repair: tuple[str, Callable[[Any], Any]] | None = None,
+        default: Any = _MISSING,
+        placeholder: Any = None,
+    ) -> list:
+        """One value per record.
+
+        Args:
+            key: the field.
+            kinds: types to take as they are.
+            wanted: what the field must be, for messages.
+            convert: makes values of other types usable, or raises ValueError or TypeError.
+            repair: the kind of problem that a value has which the function, see ``coco_repairs``, does not refuse.
+            default: of records without the field; None in the file counts as being without it.
+            placeholder: stands in for bad values.
+        """
+        values = [row.get(key, default) for row in self._rows]
+        if set(map(type, values)) <= kinds:
+            return values
+        for index, value in enumerate(values):
+            if type(value) in kinds:
+                continue
+            if value is None and default is not _MISSING:
+                values[index] = default
+                continue
+            try:
+                if value is _MISSING or convert is None:
+                    raise ValueError
+                values[index] = convert(value)
+            except (ValueError, TypeError):
+                values[index] = placeholder
+                said = f"has {key} {show(value)}, which must be {wanted}"
+                if value is _MISSING:
+                    self.reject(index, f"has no {key}")
+                else:
+                    self.reject(index, said, repair and kind_of_repair(value, *repair))
+        return values
+
+    def field(self, index: int, key: str) -> Any:
+        """As it is, None where there is none."""
+        return self._rows[index].get(key)
+
+
+def kind_of_repair(value: Any, kind: str, repair: Callable[[Any], Any]) -> str | None:
+    """``kind``, if the value can be repaired."""
+    try:
+        repair(value)
+    except ValueError:
+        return None
+    return kind
+
+
+def show(value: Any) -> str:
+    """A value on one short line."""
+    text = ascii(value) if isinstance(value, str) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 50 else f"{text[:47]}..."
+
+
+def whole_number(value: Any) -> int:
+    """
+    Raises:
+        InputError: unless it is a number such as 3 or 3.0; true and false are none.
+    """
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise InputError(value)
+
+
+def flag(value: Any) -> int:
+    """0 or 1 from 0, 1, 0.0, 1.0, false or true.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if value in (0, 1):
+        return int(value)
+    raise InputError(value)
+
+
+def finite_float(value: Any) -> float:
+    """A number as a float; integers beyond its range become infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def is_writable(text: str) -> bool:
+    """Whether the text can stand on a line of a file or be a file's name: no lone surrogates or control characters."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return all(character >= " " for character in text)

@@ -1,0 +1,139 @@
+"""Data sets that are a COCO json and a folder of images, whoever registered them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from smca.data.image_files import check_files_exist, read_image_sizes
+from smca.errors import InputError
+
+from .coco_json import file_key, read_valid_coco_json
+from .coco_tables import CocoTables
+from .prepared_dataset import PreparedDataset, prepare
+
+# Headers of that many images are read in seconds; of COCO's they would hold up every start.
+MAX_OPENED_IMAGES = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoSource:
+    """The loading function of a data set in Detectron2's ``DatasetCatalog``.
+
+    Attributes:
+        name: registered name.
+        json_file, image_root: the annotations, and the folder that file names in them are relative to.
+        make: makes the files if they are not there.
+        classes_from: another json whose classes, matched by name, are this data set's, too.
+    """
+
+    name: str
+    json_file: str
+    image_root: str
+    make: Callable[[], object] | None = None
+    classes_from: str | None = None
+
+    def __call__(self) -> list[dict]:
+        """Dataset dicts, see :meth:`PreparedDataset.records`."""
+        return self.prepare().records()
+
+    def read(self) -> CocoTables:
+        """The columns; also puts the class names into the data set's metadata.
+
+        Raises:
+            InputError: if a file is missing or no COCO json, or the metadata names other classes.
+        """
+        if self.make is not None:
+            self.make()
+        tables = _read(self.json_file, self.name)
+        if self.classes_from is not None:
+            tables = tables.with_classes(
+                _read(self.classes_from, None).class_names,
+                label=f"{self.json_file} (data set {self.name!r})",
+                other=self.classes_from,
+            )
+        self._set_metadata(tables)
+        return tables
+
+    def prepare(self) -> PreparedDataset:
+        """
+        Raises:
+            InputError: as :meth:`read`, or if an image file is missing or no image.
+        """
+        tables = self.read()
+        if not tables.has_annotations:
+            raise InputError(
+                f"{self.json_file} (data set {self.name!r}) is no COCO json for training: it has no list 'annotations'"
+            )
+        paths = [os.path.join(self.image_root, name) for name in tables.file_names]
+        if len(paths) > MAX_OPENED_IMAGES:
+            check_files_exist(paths, label=self.name)
+            return prepare(self.name, tables, paths)
+        return prepare(self.name, tables, paths, read_image_sizes(paths, label=self.name))
+
+    def _set_metadata(self, tables: CocoTables) -> None:
+        metadata = MetadataCatalog.get(self.name)
+        known = metadata.get("thing_classes")
+        if known is not None and list(known) != tables.class_names:
+            raise InputError(
+                f"{self.json_file} has the categories {', '.join(tables.class_names[:8])}, sorted by id, but data set "
+                f"{self.name!r} was registered with the thing_classes {', '.join(map(str, known[:8]))}; register it "
+                "without thing_classes"
+            )
+        if metadata.get("thing_dataset_id_to_contiguous_id", tables.id_map()) != tables.id_map():
+            raise InputError(
+                f"data set {self.name!r} was registered with a thing_dataset_id_to_contiguous_id that is not that of "
+                f"{self.json_file}; register it without"
+            )
+        if known is None:
+            metadata.thing_classes = tables.class_names
+        metadata.thing_dataset_id_to_contiguous_id = tables.id_map()
+
+
+def coco_source(name: str) -> CocoSource | None:
+    """The json and folder behind a registered data set; None if code of the user's own makes it."""
+    function = DatasetCatalog[name]
+    if isinstance(function, CocoSource):
+        return function
+    metadata = MetadataCatalog.get(name)
+    json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
+    # What Detectron2's register_coco_instances registers does nothing but read these two.
+    is_detectron2 = getattr(
+        function, "__module__", None
+    ) == "detectron2.data.datasets.coco" and getattr(function, "__qualname__", "").startswith(
+        "register_coco_instances."
+    )
+    if is_detectron2 and json_file is not None and image_root is not None:
+        return CocoSource(name, os.fspath(json_file), os.fspath(image_root))
+    return None
+
+
+def register_coco(source: CocoSource) -> None:
+    """Register the data set, in place of an earlier one of that name.
+
+    Raises:
+        InputError: if the name is that of a data set which was registered otherwise.
+    """
+    if source.name in DatasetCatalog:
+        if not isinstance(DatasetCatalog[source.name], CocoSource):
+            raise InputError(f"a data set {source.name!r} is registered already; use another name")
+        DatasetCatalog.remove(source.name)
+        # Detectron2's metadata cannot be changed, and a file of other classes may be at the same path.
+        MetadataCatalog.remove(source.name)
+    DatasetCatalog.register(source.name, source)
+    MetadataCatalog.get(source.name).set(
+        json_file=source.json_file, image_root=source.image_root, evaluator_type="coco"
+    )
+
+
+def _read(json_file: str, name: str | None) -> CocoTables:
+    if file_key(json_file) is None:
+        raise InputError(
+            f"{'' if name is None else f'data set {name}: '}{json_file} does not exist; put it there, or set "
+            "DETECTRON2_DATASETS to the folder that holds the data sets"
+        )
+    label = json_file if name is None else f"{json_file} (data set {name!r})"
+    return read_valid_coco_json(json_file, label=label)

@@ -1,0 +1,89 @@
+"""What a checkpoint says about itself, so that it can be used without the config it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from smca.errors import InputError
+from smca.text import clip, printable
+
+from .model_upgrade import up_to_date
+
+INFO_KEY = "smca"
+"""Where it stands in a checkpoint: a string of JSON beside "model", in safetensors an entry of the metadata."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """Plain data only; nothing here is code, and ``model`` is checked before it is built.
+
+    Attributes:
+        model: the ``model`` node of the LazyConfig as plain containers, every ``_target_`` a dotted name.
+        class_names: of the classes 0 .. K-1; empty if they are not known.
+        min_size_test, max_size_test: pixels that the short and the long side of an image are resized to.
+        config_name: zoo name or file of the experiment, for people.
+        metrics: flat names such as "bbox/AP", in percent.
+        versions: of the packages that made the checkpoint.
+    """
+
+    model: dict[str, Any]
+    class_names: tuple[str, ...] = ()
+    min_size_test: int = 800
+    max_size_test: int = 1333
+    config_name: str = ""
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelInfo:
+        """
+        Raises:
+            InputError: if the text is no json of :meth:`to_json`.
+        """
+        try:
+            content = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"its description of the model is no json: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError("its description of the model is no json object")
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        # A later version may say more; what this one does not know it need not read.
+        content = {key: value for key, value in content.items() if key in known}
+        if not isinstance(content.get("model"), dict):
+            raise InputError("its description of the model has no 'model'")
+        content["model"] = up_to_date(content["model"])
+        for name, kinds in _KINDS.items():
+            if name in content and not isinstance(content[name], kinds):
+                said = clip(repr(content[name]), 80)
+                raise InputError(f"its description of the model has {name} {said}")
+        for name in ("min_size_test", "max_size_test"):
+            if not 1 <= content.get(name, 1) <= _LARGEST_SIZE:
+                raise InputError(f"its description of the model has {name} {content[name]}")
+        names = content.get("class_names", ())
+        content["class_names"] = tuple(printable(str(name)) for name in names)
+        content["config_name"] = printable(content.get("config_name", ""))
+        content["metrics"] = {
+            printable(str(name)): value
+            for name, value in content.get("metrics", {}).items()
+            if isinstance(value, int | float) and abs(value) < 1e9
+        }
+        return cls(**content)
+
+
+_LARGEST_SIZE = 1 << 12
+"""Pixels; more is no size of an image, but a way to exhaust the memory."""
+
+_KINDS = {
+    "class_names": list,
+    "min_size_test": int,
+    "max_size_test": int,
+    "config_name": str,
+    "metrics": dict,
+    "versions": dict,
+}

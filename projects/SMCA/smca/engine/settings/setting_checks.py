@@ -1,0 +1,286 @@
+"""Types and ranges of an experiment's settings, looked at before anything is built, moved or written."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from detectron2.engine import HookBase
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from smca.engine.precision import DTYPES
+from smca.engine.schedule import MOST_ITERATIONS
+from smca.errors import InputError
+
+from .kinds import (
+    COUNT,
+    FLAG,
+    FLAG_OR_NULL,
+    LIST,
+    NUMBERS,
+    PATH,
+    RATE,
+    SHARE,
+    SIZE,
+    TEXT,
+    WHERE,
+    WORDS,
+    Kind,
+    list_of,
+    number,
+    one_of,
+    whole,
+)
+from .targets import check_arguments, check_targets_exist, find_target
+
+_MISSING = object()
+
+HOOKS = list_of(
+    Kind(
+        "a hook",
+        lambda value: (
+            isinstance(value, HookBase) or (isinstance(value, dict) and "_target_" in value)
+        ),
+    ),
+    "a list of hooks, each a detectron2.engine.HookBase or a group of fields with a _target_ that is one",
+)
+
+
+ALWAYS = {
+    "train.output_dir": PATH,
+    "train.init_checkpoint": TEXT.or_null(),
+    "train.device": TEXT,
+    # numpy's generators take no more, and ranks count up from it.
+    "train.seed": whole(0, 2**31),
+    "dataloader.test.batch_size": SIZE,
+    "dataloader.test.num_workers": COUNT,
+    "model.input_format": one_of("RGB", "BGR"),
+    # Where a smaller or larger one would turn a loss or a cost of the matcher negative.
+    "model.classification.alpha": number(0, most=1),
+    "model.classification.gamma": RATE,
+    "model.classification.eps": number(0, above=True),
+    "model.classification.no_object_weight": RATE,
+    "model.backbone.out_features": WORDS,
+    "model.neck.in_features": WORDS,
+    "model.neck.strides": NUMBERS,
+    "model.neck.in_channels": NUMBERS.or_null(),
+    "model.neck.in_strides": NUMBERS.or_null(),
+    "model.neck.num_groups": SIZE.or_null(),
+}  # fmt: skip
+"""Field -> what it may hold, also for an evaluation."""
+
+TRAINING = {
+    "train.epochs": number(0, above=True).or_null(),
+    "train.max_iter": whole(1, MOST_ITERATIONS).or_null(),
+    "train.clip_grad_norm": RATE,
+    "train.accumulate_steps": SIZE,
+    "train.lr_scaling.rule": one_of(None, "linear", "sqrt"),
+    "train.lr_scaling.reference_batch_size": SIZE,
+    "train.amp.enabled": FLAG,
+    "train.ema.enabled": FLAG,
+    "train.skip_nonfinite": COUNT.or_null(),
+    "train.log_period": SIZE,
+    "train.checkpointer.period_epochs": RATE,
+    "train.checkpointer.period": COUNT.or_null(),
+    # Or nothing is left if the newest is damaged.
+    "train.checkpointer.max_to_keep": whole(2).or_null(),
+    "train.evaluation.period_epochs": RATE,
+    "train.evaluation.period": COUNT.or_null(),
+    "train.evaluation.metric": TEXT.or_null(),
+    "train.ddp.broadcast_buffers": FLAG,
+    "train.ddp.find_unused_parameters": FLAG,
+    "train.hooks": HOOKS,
+    "dataloader.train.total_batch_size": SIZE,
+    "dataloader.train.num_workers": COUNT,
+    "dataloader.train.seed": whole(0, 2**31),
+    "optimizer.lr": RATE,
+    "optimizer.weight_decay": RATE,
+    "optimizer.betas": list_of(SHARE, "two numbers from 0 and below 1, such as [0.9,0.999]", 2),
+    "optimizer.eps": RATE,
+    "optimizer.momentum": SHARE,
+    "optimizer.fused": FLAG_OR_NULL,
+    "optimizer.foreach": FLAG_OR_NULL,
+    "optimizer.capturable": FLAG,
+    "optimizer.amsgrad": FLAG,
+    "optimizer.maximize": FLAG,
+    "optimizer.nesterov": FLAG,
+    "optimizer.params.backbone_lr": RATE,
+    "lr_multiplier.drop_at": list_of(
+        WHERE, "a list of shares of the training, above 0 and up to 1, such as [0.8]"
+    ),
+    "lr_multiplier.drop_epochs": list_of(RATE, "a list of epochs, such as [40]").or_null(),
+    "lr_multiplier.gamma": RATE,
+    "lr_multiplier.warmup_iterations": COUNT,
+    "lr_multiplier.warmup_factor": number(0, most=1),
+}
+"""As above, of what only a training reads."""
+
+SWITCHED = {
+    "train.amp.dtype": ("train.amp.enabled", one_of(*DTYPES)),
+    "train.ema.decay": ("train.ema.enabled", SHARE),
+}
+"""What may say anything while the field that it belongs to is false."""
+
+ANYWHERE = {
+    "model": {
+        "num_classes": SIZE.or_null(),
+        "num_queries": SIZE,
+        "num_layers": SIZE,
+        "num_heads": SIZE,
+        "num_levels": SIZE,
+        "embed_dim": SIZE,
+        "ffn_dim": SIZE,
+        "depth": SIZE,
+        "freeze_at": COUNT,
+        "stem_channels": SIZE,
+        "in_channels": SIZE.or_list(),
+        "in_strides": SIZE.or_list(),
+        "strides": SIZE.or_list(),
+        "dropout": SHARE,
+        "prior_probability": Kind(
+            "a number above 0 and below 1", number(0, 1, above=True).holds
+        ),
+        "size_reference": number(0, above=True).or_null(),
+        "max_detections": SIZE,
+        "class_weight": RATE,
+        "box_weight": RATE,
+        "giou_weight": RATE,
+        "beta": number(),
+        "pixel_mean": list_of(number(), "three numbers", 3),
+        "pixel_std": list_of(number(0, above=True), "three numbers above 0", 3),
+        "activation_checkpointing": FLAG,
+        "isolate_images": FLAG,
+        "per_head": FLAG,
+        "scale_selection": FLAG,
+        "share_attention": FLAG,
+        "share_ffn": FLAG,
+        "share_key_value": FLAG,
+        "dilate_res5": FLAG,
+    },
+    "dataloader": {
+        "short_edge_length": SIZE.or_list(),
+        "max_size": SIZE,
+        "prob": number(0, most=1),
+        "image_format": one_of("RGB", "BGR"),
+        "filter_empty": FLAG,
+        "names": Kind("a name of a data set", PATH.holds).or_list(),
+        "augmentations": LIST,
+    },
+}  # fmt: skip
+"""Fields by their last name, wherever they stand below these."""
+
+
+def check_settings(cfg: DictConfig, *, training: bool) -> None:
+    """Look at every field that the engine or a part of the shipped models reads.
+
+    Args:
+        cfg: the experiment.
+        training: whether it is to be trained, or evaluated only, which needs fewer of them.
+
+    Raises:
+        InputError: for the first that cannot be right: field, value, and what it may be.
+    """
+    kinds = {**ALWAYS, **(TRAINING if training else {})}
+    _check_groups(cfg, [*kinds, *(SWITCHED if training else ())])
+    for field, (switch, kind) in SWITCHED.items() if training else ():
+        if OmegaConf.select(cfg, switch, default=False) is True:
+            kinds[field] = kind
+    for field, kind in kinds.items():
+        value = _value(cfg, field)
+        if value is not _MISSING:
+            _check(field, value, kind)
+        elif field.startswith("train."):
+            raise InputError(
+                f"{field} is missing in this config: begin with the train of configs/common/train.py"
+            )
+    for part, by_name in ANYWHERE.items():
+        for field, value in _leaves(cfg[part], part):
+            kind = by_name.get(field.rpartition(".")[2])
+            if kind is not None and (training or not field.startswith("dataloader.train.")):
+                _check(field, value, kind)
+    dataloader = {name: cfg.dataloader.get(name) for name in ("test", "evaluator")}
+    parts = cfg if training else {"model": cfg.model, "dataloader": dataloader}
+    check_targets_exist(parts)
+    if training:
+        _check_hooks(cfg.train.hooks)
+    if training and cfg.train.epochs is None and cfg.train.max_iter is None:
+        raise InputError(
+            "train.epochs and train.max_iter are both null: set one of them, such as train.epochs=50"
+        )
+
+
+def _check_groups(cfg: DictConfig, fields: Iterable[str]) -> None:
+    """What fields are read of is a group; parts of a model may be left out by a model of one's own."""
+    groups: dict[str, list[str]] = {}
+    for field in fields:
+        if not field.startswith("model."):
+            groups.setdefault(field.rpartition(".")[0], []).append(field)
+    for group, names in groups.items():
+        node, leaf = _holder(cfg, group)
+        if node is None or OmegaConf.is_interpolation(node, leaf):
+            continue
+        raw = node._get_node(leaf)
+        if not isinstance(raw, DictConfig) or raw._is_none():
+            there = ", ".join(names[:3])
+            raise InputError(
+                f"{group}={_shown(node[leaf])}: it is a group of fields, set one of them ({there}, ...)"
+            )
+
+
+def _check_hooks(hooks: ListConfig) -> None:
+    for index, hook in enumerate(hooks):
+        if isinstance(hook, HookBase):
+            continue
+        target = find_target(hook["_target_"])
+        if isinstance(target, type) and not issubclass(target, HookBase):
+            raise InputError(
+                f"train.hooks.{index}._target_={hook['_target_']} must be a detectron2.engine.HookBase"
+            )
+        check_arguments(hook, f"train.hooks.{index}")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def _check(field: str, value: Any, kind: Kind) -> None:
+    if not kind.holds(value):
+        raise InputError(f"{field}={_shown(value)} must be {kind.words}")
+
+
+def _value(cfg: DictConfig, field: str) -> Any:
+    node, leaf = _holder(cfg, field)
+    return _MISSING if node is None else _plain(node, leaf, field)
+
+
+def _holder(cfg: DictConfig, field: str) -> tuple[DictConfig | None, str]:
+    """The group that a field stands in, None without the field, and the field's last name."""
+    *parents, leaf = field.split(".")
+    node: Any = cfg
+    for name in parents:
+        node = node.get(name) if isinstance(node, DictConfig) else None
+    return (node if isinstance(node, DictConfig) and leaf in node else None), leaf
+
+
+def _plain(node: Any, key: Any, field: str) -> Any:
+    try:
+        value = node[key]
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException as error:
+        raise InputError(f"{field} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything that is no group; a list of numbers or words is one value."""
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        field = f"{path}.{key}"
+        raw = None if OmegaConf.is_interpolation(node, key) else node._get_node(key)
+        if _has_fields(raw):
+            yield from _leaves(raw, field)
+        else:
+            yield field, _plain(node, key, field)
+
+
+def _has_fields(node: Any) -> bool:
+    if not OmegaConf.is_config(node) or node._is_none():
+        return False
+    return isinstance(node, DictConfig) or any(map(OmegaConf.is_config, node))

@@ -1,0 +1,244 @@
+"""Predicting a list of image and video files, writing what is wanted, and going on after a bad file."""
+
+import contextlib
+import io
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from detectron2.structures import Instances
+from PIL import Image
+from tqdm import tqdm
+
+from smca.data.image_file import has_8_bits_in_more, read_image
+from smca.inference.predictor import Predictor
+from smca.text import printable
+from smca.whole_file import replacing
+
+from .coco_ids import CocoIds
+from .drawing import draw_boxes
+from .output_names import OutputNames
+from .results_file import Record, ResultsFile
+from .sources import is_video
+from .video import VideoReader, VideoWriter
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+class PredictionRun:
+    """
+    Attributes:
+        num_images: images that were predicted.
+        num_frames: frames of videos that were predicted.
+        num_detections: of both.
+        num_empty: images and frames without any.
+        num_problems: inputs that could not be read, or not to their end.
+    """
+
+    def __init__(
+        self,
+        *,
+        predictor: Predictor,
+        results: Sequence[ResultsFile] = (),
+        names: OutputNames | None = None,
+        ids: CocoIds | None = None,
+        max_frames: int | None = None,
+        tell: Callable[[str], None] = print,
+        complain: Callable[[str], None] = print,
+        whole: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    ):
+        """
+        Args:
+            predictor: see there.
+            results: open files for the detections.
+            names: of annotated images and videos; None writes none.
+            ids: of a data set's images; without, images and frames are numbered from 0 in the order of the inputs.
+            max_frames: most frames of a video or camera.
+            tell: takes a line of output, such as the frames per second of a video.
+            complain: takes a sentence that names a bad file.
+            whole: what an image's results are written within, so that an interruption leaves them in all files or none.
+        """
+        self._predictor = predictor
+        self._results = results
+        self._names = names
+        self._ids = ids
+        self._max_frames = max_frames
+        self._tell = tell
+        self._complain = complain
+        self._whole = whole
+        self._next_id = 0
+        self._is_black_told = False
+        self.num_images = self.num_frames = 0
+        self.num_detections = self.num_empty = self.num_problems = 0
+
+    def predict_files(self, paths: Sequence[Path]) -> None:
+        """Images and videos in the given order; a bad one is named and passed over.
+
+        Raises:
+            OSError: if a result cannot be written.
+        """
+        with tqdm(total=len(paths), unit="file", disable=_is_bar_off()) as bar:
+            images: list[Path] = []
+            for path in paths:
+                if not is_video(path):
+                    images.append(path)
+                    continue
+                self._predict_images(images, bar)
+                images = []
+                self.predict_video(path)
+                bar.update()
+            self._predict_images(images, bar)
+
+    def problem(self, sentence: str) -> None:
+        self.num_problems += 1
+        self._complain(sentence)
+
+    def predict_video(self, source: Path | int) -> None:
+        """All frames of a video file, or of the camera of a number until it is interrupted.
+
+        Raises:
+            OSError: if a result cannot be written.
+        """
+        name = f"camera {source}" if isinstance(source, int) else str(source)
+        try:
+            reader = VideoReader(source)
+        except ValueError as error:
+            self.problem(str(error))
+            return
+        file_name = f"camera_{source}" if isinstance(source, int) else source.stem
+        output = None
+        if self._names is not None:
+            take = self._names.take
+            output = VideoWriter(
+                lambda suffix: take(f"{file_name}{suffix}", source), rate=reader.rate
+            )
+        before, start = self.num_frames, time.perf_counter()
+        try:
+            self._predict_frames(name, reader, output, is_live=isinstance(source, int))
+        except ValueError as error:
+            self.problem(str(error))
+        finally:
+            reader.close()
+            if output is not None:
+                output.close()
+            frames, seconds = self.num_frames - before, time.perf_counter() - start
+            if frames:
+                written = f", {output.path}" if output is not None else ""
+                self._tell(
+                    f"{name}: {frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames per second{written}"
+                )
+        if reader.is_cut_off:
+            self.problem(
+                f"{name}: it says it has {reader.num_frames} frames, but only {frames} could be read"
+            )
+
+    def _predict_frames(
+        self, name: str, reader: VideoReader, output: VideoWriter | None, *, is_live: bool
+    ) -> None:
+        held: deque[np.ndarray] = deque()
+
+        def frames() -> Iterator[np.ndarray]:
+            for frame in islice(reader, self._max_frames):
+                held.append(frame)
+                yield frame
+
+        start, written = time.perf_counter(), 0
+        found = self._predictor.stream(frames())
+        total = reader.num_frames
+        if self._max_frames is not None:
+            total = min(total or self._max_frames, self._max_frames)
+        bar = tqdm(
+            found,
+            total=total,
+            unit="frame",
+            desc=printable(name),
+            leave=False,
+            disable=_is_bar_off(),
+        )
+        for number, instances in enumerate(bar):
+            frame = held.popleft()
+            with self._whole():
+                self.num_frames += 1
+                place = None
+                if output is not None:
+                    annotated = draw_boxes(frame, instances, self._predictor.class_names)
+                    # A camera does not wait for the detector: its video keeps to the clock instead.
+                    seconds = time.perf_counter() - start
+                    until = round(seconds * output.rate) if is_live else number + 1
+                    for _ in range(until - written):
+                        output.write(annotated)
+                        written += 1
+                    place = str(output.path) if output.path is not None else None
+                self._add(Record(name, number, self._take_id(), instances, place))
+
+    def _predict_images(self, paths: Iterable[Path], bar: tqdm) -> None:
+        held: deque[tuple[Path, int, np.ndarray | None]] = deque()
+
+        def images() -> Iterator[np.ndarray]:
+            for path in paths:
+                # An image that cannot be read has its number, too, so that the others' do not depend on it.
+                number = self._take_id()
+                try:
+                    image_id = number if self._ids is None else self._ids.image_id(path)
+                    image = read_image(path, max_pixels=self._predictor.max_pixels)
+                    self._tell_if_black(path, image)
+                except ValueError as error:
+                    self.problem(str(error))
+                    bar.update()
+                    continue
+                held.append((path, image_id, image if self._names else None))
+                yield image
+
+        for instances in self._predictor.stream(images()):
+            path, image_id, image = held.popleft()
+            with self._whole():
+                place = None if image is None else str(self._save(image, instances, path))
+                self.num_images += 1
+                self._add(Record(str(path), None, image_id, instances, place))
+            bar.update()
+
+    def _tell_if_black(self, path: Path, image: np.ndarray) -> None:
+        """Once: whoever stored one image so stored all of them so."""
+        if not self._is_black_told and has_8_bits_in_more(path, image):
+            self._is_black_told = True
+            self._complain(
+                f"{path}: 16-bit image whose values are all below 256 is nearly black; convert it to 8 bits (more such "
+                "images are not named)"
+            )
+
+    def _add(self, record: Record) -> None:
+        self.num_detections += len(record.instances)
+        self.num_empty += not len(record.instances)
+        for file in self._results:
+            file.add(record)
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _save(self, image: np.ndarray, instances: Instances, path: Path) -> Path:
+        annotated = draw_boxes(image, instances, self._predictor.class_names, enlarge=True)
+        is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
+        wanted = f"{path.stem}{path.suffix if is_jpeg else '.png'}"
+        target = self._names.take(wanted, path)
+        options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
+        # PIL writing a file by itself does not say that the disk is full.
+        content = io.BytesIO()
+        Image.fromarray(annotated[:, :, ::-1]).save(content, **options)
+        with replacing(target) as partial:
+            partial.write_bytes(content.getbuffer())
+        if target.name != wanted:
+            self._tell(f"{path}: annotated in {target}")
+        return target
+
+
+def _is_bar_off() -> bool | None:
+    """By default only on a terminal; with standard error closed it has no place at all."""
+    return True if sys.stderr is None else None
+
+
+_LARGEST_JPEG = 65500

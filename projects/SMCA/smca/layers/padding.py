@@ -1,0 +1,57 @@
+"""The padding of a batch of images of several sizes.
+
+Alone, an image ends where convolutions pad with zeros. In a batch there are zeros beyond its right and bottom border,
+too, but in the pixels only: after the first norm they are none any more, and windows at the border look into that.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor | None:
+    """
+    Args:
+        batch: (B, C, height, width) padded images.
+        image_sizes: B sizes (height, width) without padding.
+
+    Returns:
+        (B, height, width) bool, True where the batch is padding; None if no image is padded.
+    """
+    height, width = batch.shape[-2:]
+    if all(tuple(size) == (height, width) for size in image_sizes):
+        return None
+    # One copy to the device, not one per image.
+    sizes = torch.tensor(image_sizes, device=batch.device)[:, :, None]
+    rows = torch.arange(height, device=sizes.device) >= sizes[:, 0]
+    columns = torch.arange(width, device=sizes.device) >= sizes[:, 1]
+    return rows[:, :, None] | columns[:, None, :]
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, height, width) bool in pixels -> (B, h, w) bool of a feature map, sampled to the nearest pixel.
+
+    Where the strides divide height and width, the valid cells are as many as the image alone has.
+    """
+    return F.interpolate(mask[:, None].float(), size=size, mode="nearest")[:, 0].bool()
+
+
+class Border:
+    """Keeps what convolutions see beyond the border of each image of a padded batch at zero."""
+
+    def __init__(self, mask: Tensor):
+        """
+        Args:
+            mask: (B, height, width) bool in pixels, True where padded; height and width are multiples of the strides.
+        """
+        self._mask = mask
+        self._resized: dict[tuple[int, int], Tensor] = {}
+
+    def zero_(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) features with zeros in padded cells, in place."""
+        size = tuple(features.shape[-2:])
+        if size not in self._resized:
+            self._resized[size] = resize_mask(self._mask, size)[:, None]
+        return features.masked_fill_(self._resized[size], 0.0)
