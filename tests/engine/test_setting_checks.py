@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from smca import model_zoo
 from smca.engine import apply_overrides
 from smca.engine.settings.setting_checks import ALWAYS, ANYWHERE, TRAINING, check_settings
-from smca.model_zoo.model_zoo import DATA_TEMPLATES
+from smca.experiments import DATA_TEMPLATES
 
 NAME = "digits/smca_single_scale"
 COUNTS = (

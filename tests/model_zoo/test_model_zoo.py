@@ -15,7 +15,7 @@ from helpers.checkpoints import CLASS_NAMES
 from smca import add_smca_config, model_zoo
 from smca.checkpoint import ModelInfo
 from smca.config import lazy_model_as_data
-from smca.model_zoo import model_zoo as zoo_module
+from smca.experiments import config_file
 from smca.modeling import SMCA
 from smca.modeling.encoder import parse_blocks
 
@@ -89,7 +89,7 @@ def test_finds_the_configs_of_an_installation(tmp_path, monkeypatch):
                  "deep/two.py", "notes.txt"):  # fmt: skip
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    monkeypatch.setattr(zoo_module.resources, "files", {"smca.configs": tmp_path}.get)
+    monkeypatch.setattr(config_file.resources, "files", {"smca.configs": tmp_path}.get)
     assert model_zoo.list_configs() == ["deep/two", "one"]
     assert model_zoo.get_config_file("deep/two") == str(tmp_path / "deep" / "two.py")
 
@@ -98,7 +98,7 @@ def test_finds_the_configs_of_the_source_tree(monkeypatch):
     def fail(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(zoo_module.resources, "files", fail)
+    monkeypatch.setattr(config_file.resources, "files", fail)
     assert Path(model_zoo.get_config_file("smca_r50_50ep")) == CONFIGS / "smca_r50_50ep.py"
 
 

@@ -6,6 +6,7 @@ are compared before anything is imported.
 
 from typing import Any
 
+from detectron2.utils.registry import _convert_target_to_string
 from omegaconf import OmegaConf
 
 from smca.errors import InputError
@@ -77,10 +78,13 @@ def allow_target(name: str) -> None:
 
 
 def allow_targets_of(model: Any) -> None:
-    """Trust every ``_target_`` of a config that was written as python and loaded by this process."""
+    """Trust every ``_target_``, by name or as the callable, of a config that this process loaded for its user."""
     for _, node in _nodes(model, "model"):
-        if isinstance(node, dict) and isinstance(node.get("_target_"), str):
-            allow_target(node["_target_"])
+        target = node.get("_target_") if isinstance(node, dict) else None
+        if callable(target):
+            target = _convert_target_to_string(target)
+        if isinstance(target, str):
+            allow_target(target)
 
 
 def check_targets(model: Any) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from smca.engine.settings.targets import find_target
 from smca.errors import InputError
+
+from .targets import find_target
 
 _SYNONYMS = {
     "batch_size": "total_batch_size",

@@ -10,7 +10,6 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from smca import model_zoo
 from smca.checkpoint.conversion.class_columns import with_category_id_columns
 from smca.checkpoint.conversion.coco_categories import COCO_CATEGORY_IDS
 from smca.checkpoint.conversion.convert_released import convert_released, convert_to_released
@@ -19,6 +18,7 @@ from smca.checkpoint.reading.model_file import CONVERTED_KEY
 from smca.checkpoint.state_dict_file import check_writable, read_state_dict, write_checkpoint
 from smca.config import num_classes_of
 from smca.errors import InputError
+from smca.experiments import load_experiment
 
 Kind = Literal["released detector", "torchvision ResNet", "detector of this project"]
 
@@ -69,7 +69,7 @@ def convert_file(
         OSError: if the result cannot be written.
     """
     check_writable(Path(target), overwrite=overwrite)
-    model_config = model_zoo.get_config(config).model if config else None
+    model_config = load_experiment(config).model if config else None
     state = read_state_dict(source)
     try:
         conversion = convert_state_dict(

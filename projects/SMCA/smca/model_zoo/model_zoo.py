@@ -1,9 +1,6 @@
 import difflib
-from importlib import resources
-from pathlib import Path
 
-from detectron2.config import CfgNode, LazyConfig, instantiate
-from omegaconf import DictConfig
+from detectron2.config import CfgNode, instantiate
 from torch import nn
 
 from smca.checkpoint import (
@@ -17,48 +14,11 @@ from smca.checkpoint.loading.weights_guard import check_weights
 from smca.checkpoint.reading.fetch import fetch_weights
 from smca.config import cfg_from_lazy, lazy_model_from_cfg
 from smca.errors import InputError
+from smca.experiments import DATA_TEMPLATES, get_config, get_config_file
 
 from .architecture import warn_of_another_architecture
 from .index import ZooEntry, all_entries, find_entry
 from .weights import local_file
-
-BASE_DIRECTORIES = ("common", "models")
-"""Folders of shared parts, which are no experiments of their own."""
-
-DATA_TEMPLATES = ("custom_coco", "custom_coco_small", "digits/custom_coco", "digits/fine_tune")
-"""Experiments that lack the user's data, and with it the number of classes."""
-
-
-def list_configs() -> list[str]:
-    """Names of all experiments, such as "smca_r50_50ep" or "ablations/encoder_3multi", without ``DATA_TEMPLATES``."""
-    root = _config_root()
-    names = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
-    return sorted(
-        name.as_posix()
-        for name in names
-        if name.parts[0] not in BASE_DIRECTORIES
-        and name.name != "__init__"
-        and name.as_posix() not in DATA_TEMPLATES
-    )
-
-
-def get_config_file(name: str) -> str:
-    """Path of an experiment's file.
-
-    Raises:
-        InputError: if there is no such experiment, naming the nearest ones.
-    """
-    names = [*list_configs(), *DATA_TEMPLATES]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
-        raise InputError(f"no config named {name!r} in the model zoo; {hint}")
-    return str(_config_root() / f"{name}.py")
-
-
-def get_config(name: str) -> DictConfig:
-    """The experiment's LazyConfig: model, dataloader, optimizer, lr_multiplier and train."""
-    return LazyConfig.load(get_config_file(name))
 
 
 def get_cfg(name: str, weights: str = "") -> CfgNode:
@@ -157,11 +117,3 @@ def _published(name: str) -> ZooEntry:
         # An experiment that there is gets another answer than a name that there isn't.
         get_config_file(name)
     return find_entry(name)
-
-
-def _config_root() -> Path:
-    """``configs/`` of an installation (``smca.configs``) or, without one, of the source tree."""
-    try:
-        return Path(str(resources.files("smca.configs")))
-    except ModuleNotFoundError:
-        return Path(__file__).resolve().parents[4] / "configs"

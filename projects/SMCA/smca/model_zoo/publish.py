@@ -20,10 +20,10 @@ from smca.checkpoint import (
 )
 from smca.checkpoint.file_formats import ENCODERS
 from smca.errors import InputError
+from smca.experiments import list_configs
 from smca.whole_file import replacing
 
 from .index import FORMAT, ZooEntry, read_index
-from .model_zoo import list_configs
 
 _RUN_FILES = ("model_final.pth", "model_best.pth")
 

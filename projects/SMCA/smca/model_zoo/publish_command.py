@@ -21,11 +21,12 @@ from urllib.parse import quote
 
 from smca.checkpoint import ModelInfo, model_info_from_lazy
 from smca.checkpoint.file_formats import ENCODERS
+from smca.data.sources.class_names import class_names, fill_num_classes
 from smca.errors import InputError
+from smca.experiments import load_experiment
 from smca.text import printable
 
 from .index import ZooEntry, check_name
-from .model_zoo import get_config
 from .publish import append_entry, find_checkpoint, prepare, write_shareable
 
 
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_intermixed_args(argv)
     try:
         entry = publish(args)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"smca-publish: {printable(str(error))}", file=sys.stderr)
         return 1
     print(json.dumps({entry.name: entry.to_json()}, indent=1, ensure_ascii=False))
@@ -122,16 +123,11 @@ def publish(args: argparse.Namespace) -> ZooEntry:
 
 
 def _describe(config: str, overrides: Sequence[str]) -> ModelInfo:
-    # The engine takes the zoo's configs, too.
-    from smca.data.sources.class_names import class_names, fill_num_classes
-    from smca.engine import apply_overrides, load_config_file
-
-    cfg = load_config_file(config) if config.endswith(".py") else get_config(config)
-    apply_overrides(cfg, overrides)
+    cfg = load_experiment(config, overrides)
     fill_num_classes(cfg)
     try:
         names = class_names(cfg)
-    except ValueError:
+    except InputError:
         # The data set is not on this machine; the checkpoint may know.
         names = ()
     return model_info_from_lazy(cfg, config_name=config, class_names=names)

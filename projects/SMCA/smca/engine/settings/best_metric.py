@@ -7,8 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smca.errors import InputError
 from smca.evaluation import CocoEvaluator
-
-from .targets import find_target
+from smca.experiments.targets import find_target
 
 _PRECISIONS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _RECALLS = ("AR1", "AR10", "ARs", "ARm", "ARl")

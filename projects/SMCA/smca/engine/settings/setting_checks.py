@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from smca.engine.precision import DTYPES
 from smca.engine.schedule import MOST_ITERATIONS
 from smca.errors import InputError
+from smca.experiments.targets import check_arguments, check_targets_exist, find_target
 
 from .kinds import (
     COUNT,
@@ -30,7 +31,6 @@ from .kinds import (
     one_of,
     whole,
 )
-from .targets import check_arguments, check_targets_exist, find_target
 
 _MISSING = object()
 
