@@ -6,6 +6,7 @@ import pydoc
 
 import pytest
 from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 from torch import nn
@@ -17,6 +18,8 @@ from smca.config import cfg_from_lazy
 from smca.description import allowed_targets
 from smca.description.allowed_targets import allow_target, allow_targets_of, check_targets
 from smca.description.model_data import lazy_model_as_data
+from smca.errors import InputError
+from smca.experiments import load_experiment
 
 BAD = [
     "os.system",
@@ -51,10 +54,21 @@ class Loud(nn.Module):
         super().__init__()
 
 
+class Quiet(Loud):
+    """Another one."""
+
+
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch):
-    """What a test trusts is trusted by that test only."""
-    monkeypatch.setattr(allowed_targets, "_ALLOWED", set(allowed_targets._ALLOWED))
+    """What a test trusts, by loading a config, too, is trusted by that test only."""
+    parts = allowed_targets._PARTS.items()
+    shipped = {
+        target
+        for module, names in parts
+        for name in names
+        for target in allowed_targets.names_of(module, name)
+    }
+    monkeypatch.setattr(allowed_targets, "_ALLOWED", shipped)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +78,9 @@ def model():
 
 @pytest.mark.parametrize("name", model_zoo.list_configs())
 def test_shipped_models_pass(name):
-    check_targets(lazy_model_as_data(model_zoo.get_config(name).model))
+    # Not by get_config, which trusts them.
+    cfg = LazyConfig.load(model_zoo.get_config_file(name))
+    check_targets(lazy_model_as_data(cfg.model))
 
 
 def test_every_allowed_name_that_resolves_is_the_part_itself():
@@ -73,7 +89,7 @@ def test_every_allowed_name_that_resolves_is_the_part_itself():
         for name in names:
             part = pydoc.locate(f"{module}.{name}")
             assert callable(part), name
-            for alias in allowed_targets._with_reexports(module, name):
+            for alias in allowed_targets.names_of(module, name):
                 assert pydoc.locate(alias) in (part, None) or pydoc.locate(alias) == part, alias
 
 
@@ -155,6 +171,28 @@ def test_parts_of_a_config_loaded_from_python_are_trusted(model):
         check_targets(own)
     assert json.loads(cfg_from_lazy(lazy).MODEL.SMCA.LAZY_MODEL) == own
     check_targets(own)
+
+
+def test_describing_a_model_trusts_nothing(model):
+    lazy = model_zoo.get_config("digits/smca_single_scale")
+    lazy.model.criterion = L(Quiet)()
+    info = model_info_from_lazy(lazy)
+    with pytest.raises(InputError, match=r"Quiet. in model\.criterion"):
+        build_model_from_info(info)
+
+
+def test_loading_an_experiment_trusts_its_parts(model, tmp_path):
+    """Those of the file, and those that the command line names."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from detectron2.config import LazyCall as L\nfrom smca import model_zoo\n"
+        "cfg = model_zoo.get_config('digits/smca_single_scale')\n"
+        "cfg.model.postprocessor._target_ = 'of_a_file.Part'\n"
+        "model, dataloader, train = cfg.model, cfg.dataloader, cfg.train\n"
+        "optimizer, lr_multiplier = cfg.optimizer, cfg.lr_multiplier\n"
+    )
+    cfg = load_experiment(str(path), ["model.heads={_target_: of_a_command.Part}"])
+    check_targets(lazy_model_as_data(cfg.model))
 
 
 def test_trusting_a_whole_config(model):

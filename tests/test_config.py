@@ -7,13 +7,10 @@ from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 
 from smca import add_smca_config, model_zoo
-from smca.config import (
-    LAZY_FIELDS,
-    cfg_from_lazy,
-    lazy_model_as_data,
-    lazy_model_from_cfg,
-    num_classes_of,
-)
+from smca.config import LAZY_FIELDS, cfg_from_lazy, lazy_model_from_cfg
+from smca.description.model_data import lazy_model_as_data
+from smca.description.model_fields import num_classes_of
+from smca.modeling import SMCA
 
 NAME = "digits/smca_single_scale"
 
@@ -157,3 +154,18 @@ def test_num_classes(name, classes):
 
 def test_num_classes_of_a_model_that_does_not_say():
     assert num_classes_of(LazyCall(torch.nn.Identity)(width=3)) is None
+
+
+class Own:
+    class SMCA(SMCA):
+        """Of the same last name."""
+
+
+def test_a_class_of_the_same_last_name_is_another_one():
+    lazy = model_zoo.get_config(NAME)
+    assert cfg_from_lazy(lazy).MODEL.META_ARCHITECTURE == "SMCA"
+    lazy.model._target_ = Own.SMCA
+    cfg = cfg_from_lazy(lazy)
+    cfg.MODEL.DEVICE = "cpu"
+    assert cfg.MODEL.META_ARCHITECTURE == "LazyModel"
+    assert type(build_model(cfg)) is Own.SMCA

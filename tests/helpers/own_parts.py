@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from smca import Predictor, model_zoo
 from smca.config import cfg_from_lazy
 from smca.data import DigitsSpec, register_digits
+from smca.description.allowed_targets import allow_targets_of
 from smca.engine import apply_overrides, prepare_training
 
 from .builders import small_config
@@ -58,6 +59,8 @@ class TrainAndPredict:
         cfg = model_zoo.get_config("digits/smca_single_scale")
         cfg.model = small_config(base, num_classes=10)
         change(cfg.model)
+        # As for all parts that a config file names.
+        allow_targets_of(cfg.model)
         return apply_overrides(cfg, [*SETTINGS, f"train.output_dir={self.folder / 'run'}"])
 
     def _run(self, cfg: DictConfig, *, resume: bool):

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from helpers.checkpoints import CLASS_NAMES
 from smca import add_smca_config, model_zoo
 from smca.checkpoint import ModelInfo
-from smca.config import lazy_model_as_data
+from smca.description.model_data import lazy_model_as_data
 from smca.experiments import config_file
 from smca.modeling import SMCA
 from smca.modeling.encoder import parse_blocks

@@ -13,28 +13,23 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from smca.checkpoint.loading.predictor_weights import compare_with_model, is_backbone_only
 from smca.checkpoint.loading.weights_guard import check_weights
 from smca.checkpoint.reading.fetch import fetch_weights
 from smca.checkpoint.reading.model_file import read_model_file
-from smca.description.allowed_targets import allow_targets_of, check_targets
-from smca.description.model_data import build_model_from_data, build_part, lazy_model_as_data
-from smca.description.model_info import ModelInfo
+from smca.description.allowed_targets import allow_targets_of, check_targets, names_of
+from smca.description.model_data import build_model_from_data, build_part
+from smca.description.model_fields import DETECTION_LIMITS, find_field
+from smca.description.model_info import ModelInfo, model_info_from_lazy
 from smca.description.model_upgrade import up_to_date
 from smca.errors import InputError
 
 LIVE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE")
 """Model keys that may be edited; so may INPUT.*_TEST, INPUT.FORMAT, DATASETS.TEST, TEST.DETECTIONS_PER_IMAGE."""
 
-# Where a limit of detections per image stands: ours, and Detectron2's R-CNN.
-DETECTION_LIMITS = (
-    "postprocessor.max_detections",
-    "roi_heads.box_predictor.test_topk_per_image",
-)
-
-NUM_CLASSES_FIELDS = ("num_classes", "roi_heads.num_classes", "head.num_classes")
+_SMCA = names_of("smca.modeling.smca_detr", "SMCA")
 
 # Detectron2's CfgNode keys that people know, and the LazyConfig field that does the same here.
 LAZY_FIELDS = {
@@ -67,8 +62,8 @@ def cfg_from_lazy(
     """Derive the CfgNode that ``DefaultPredictor`` and ``build_model`` take from a LazyConfig.
 
     Args:
-        lazy: an experiment with ``model`` and ``dataloader.test``, loaded from python; what its model is made of is
-            trusted from here on.
+        lazy: an experiment with ``model`` and ``dataloader.test``. Where there is no ``info``, what its model is made
+            of is trusted from here on: one that was read by Detectron2 itself need not have been yet.
         name: where it came from, for messages.
         weights: checkpoint to load.
         info: what the checkpoint says about itself. Its model, classes and sizes of images then take the place of the
@@ -79,27 +74,22 @@ def cfg_from_lazy(
     """
     cfg = get_cfg()
     add_smca_config(cfg)
-    model = lazy_model_as_data(lazy.model)
-    allow_targets_of(model)
-    if info is not None:
+    names = lazy.dataloader.test.dataset.names
+    cfg.DATASETS.TEST = (names,) if isinstance(names, str) else tuple(names)
+    if info is None:
+        # The caller has it as python objects, wherever they are from.
+        allow_targets_of(lazy.model)
+        info = model_info_from_lazy(lazy)
+    else:
         # Of a file, and so perhaps a stranger's.
         check_targets(info.model)
-        model = info.model
-    _set_model_keys(cfg, model, name)
+        cfg.DATASETS.TEST = (_with_classes(cfg.DATASETS.TEST[0], info.class_names),)
+    _set_model_keys(cfg, info.model, name)
     cfg.MODEL.WEIGHTS = weights
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-    test = lazy.dataloader.test
-    names = test.dataset.names
-    cfg.DATASETS.TEST = (names,) if isinstance(names, str) else tuple(names)
-    resize = test.mapper.augmentations[0]
-    cfg.INPUT.MIN_SIZE_TEST = resize.short_edge_length
-    cfg.INPUT.MAX_SIZE_TEST = resize.max_size
-    if info is not None:
-        cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = info.min_size_test, info.max_size_test
-        cfg.DATASETS.TEST = (_with_classes(cfg.DATASETS.TEST[0], info.class_names),)
-    cfg.INPUT.FORMAT = model.get("input_format", "BGR")
-    limit = _detection_limit(model)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = info.min_size_test, info.max_size_test
+    cfg.INPUT.FORMAT = info.model.get("input_format", "BGR")
+    limit = find_field(info.model, DETECTION_LIMITS)
     if limit is not None:
         owner, key = limit
         cfg.TEST.DETECTIONS_PER_IMAGE = owner[key]
@@ -125,7 +115,7 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
     except (ValueError, RecursionError) as error:
         raise InputError(f"cfg.MODEL.SMCA.LAZY_MODEL: {error}") from error
     _reject_dead_edits(cfg, model)
-    limit = _detection_limit(model)
+    limit = find_field(model, DETECTION_LIMITS)
     if limit is not None:
         owner, key = limit
         owner[key] = cfg.TEST.DETECTIONS_PER_IMAGE
@@ -161,15 +151,6 @@ def LazyModel(cfg: CfgNode) -> torch.nn.Module:  # noqa: N802 - registered under
     return model_from_cfg(cfg)
 
 
-def num_classes_of(model: DictConfig) -> int | None:
-    """Classes of a model's LazyConfig: ours, Detectron2's R-CNN and dense detectors; None if it does not say."""
-    for path in NUM_CLASSES_FIELDS:
-        value = OmegaConf.select(model, path)
-        if value is not None:
-            return value
-    return None
-
-
 def _checked_model(cfg: CfgNode) -> dict:
     """The carried model, after a look at the weights that Detectron2 is to load into it."""
     source = cfg.MODEL.WEIGHTS
@@ -202,24 +183,11 @@ def _with_classes(data_set: str, class_names: tuple[str, ...]) -> str:
 
 
 def _set_model_keys(cfg: CfgNode, model: dict, name: str) -> None:
-    target = model["_target_"].rsplit(".", 1)[-1]
-    cfg.MODEL.META_ARCHITECTURE = target if target == "SMCA" else "LazyModel"
+    cfg.MODEL.META_ARCHITECTURE = "SMCA" if model["_target_"] in _SMCA else "LazyModel"
     cfg.MODEL.PIXEL_MEAN = list(model["pixel_mean"])
     cfg.MODEL.PIXEL_STD = list(model["pixel_std"])
     cfg.MODEL.SMCA.CONFIG = name
     cfg.MODEL.SMCA.LAZY_MODEL = json.dumps(model, sort_keys=True)
-
-
-def _detection_limit(model: dict) -> tuple[dict, str] | None:
-    """The mapping and key that hold the limit of detections per image."""
-    for path in DETECTION_LIMITS:
-        *parents, key = path.split(".")
-        node = model
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict) and key in node:
-            return node, key
-    return None
 
 
 def _reject_dead_edits(cfg: CfgNode, model: dict) -> None:

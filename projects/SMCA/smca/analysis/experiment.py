@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from smca import model_zoo
-from smca.config import lazy_model_as_data
+from smca.description.model_data import lazy_model_as_data
 from smca.errors import InputError
 
 from .complexity import Complexity, analyze

@@ -6,8 +6,7 @@ from smca.checkpoint.loading.initial_weights import (
 )
 from smca.checkpoint.reading.model_file import ModelFile, read_model_file
 from smca.description.allowed_targets import allow_target
-from smca.description.describe_model import build_model_from_info, model_info_from_lazy
-from smca.description.model_info import ModelInfo
+from smca.description.model_info import ModelInfo, build_model_from_info, model_info_from_lazy
 
 __all__ = [
     "ModelFile",

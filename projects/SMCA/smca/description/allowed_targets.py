@@ -40,7 +40,7 @@ _PARTS = {
 }
 
 
-def _with_reexports(module: str, name: str) -> list[str]:
+def names_of(module: str, name: str) -> list[str]:
     """``a.b.name`` and ``a.name`` of ``a.b`` and ``name``: a package may export what its modules define."""
     packages = module.split(".")
     return [".".join((*packages[:depth], name)) for depth in range(1, len(packages) + 1)]
@@ -50,7 +50,7 @@ _ALLOWED = {
     target
     for module, names in _PARTS.items()
     for name in names
-    for target in _with_reexports(module, name)
+    for target in names_of(module, name)
 }
 
 

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from smca.errors import InputError
 from smca.text import clip, printable
+from smca.version import __version__
 
+from .model_data import build_model_from_data, lazy_model_as_data
 from .model_upgrade import up_to_date
 
 INFO_KEY = "smca"
 """Where it stands in a checkpoint: a string of JSON beside "model", in safetensors an entry of the metadata."""
+
+
+_LARGEST_SIZE = 1 << 12
+"""Pixels; more is no size of an image, but a way to exhaust the memory."""
+
+_KINDS = {
+    "class_names": list,
+    "min_size_test": int,
+    "max_size_test": int,
+    "config_name": str,
+    "metrics": dict,
+    "versions": dict,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +96,55 @@ class ModelInfo:
         return cls(**content)
 
 
-_LARGEST_SIZE = 1 << 12
-"""Pixels; more is no size of an image, but a way to exhaust the memory."""
+def model_info_from_lazy(
+    cfg: DictConfig, *, config_name: str = "", class_names: Sequence[str] = ()
+) -> ModelInfo:
+    """Describe an experiment's model.
 
-_KINDS = {
-    "class_names": list,
-    "min_size_test": int,
-    "max_size_test": int,
-    "config_name": str,
-    "metrics": dict,
-    "versions": dict,
-}
+    Args:
+        cfg: an experiment with ``model``; see :func:`image_sizes_test` for what the sizes are.
+        config_name: zoo name or file of the experiment.
+        class_names: of classes 0 .. K-1.
+    """
+    min_size, max_size = image_sizes_test(cfg)
+    return ModelInfo(
+        model=lazy_model_as_data(cfg.model),
+        class_names=tuple(map(str, class_names)),
+        min_size_test=min_size,
+        max_size_test=max_size,
+        config_name=config_name,
+        versions=package_versions(),
+    )
+
+
+def image_sizes_test(cfg: DictConfig) -> tuple[int, int]:
+    """Pixels that the short and at most the long side of a test image are resized to.
+
+    They are those of the first augmentation of ``dataloader.test`` that has both, 800 and 1333 without one.
+    """
+    for augmentation in OmegaConf.select(cfg, "dataloader.test.mapper.augmentations") or ():
+        short, long = augmentation.get("short_edge_length"), augmentation.get("max_size")
+        if short is not None and long is not None:
+            return int(short if isinstance(short, int) else max(short)), int(long)
+    return ModelInfo.min_size_test, ModelInfo.max_size_test
+
+
+def build_model_from_info(info: ModelInfo) -> nn.Module:
+    """The described model, on the CPU, in evaluation mode, with weights as constructed.
+
+    Raises:
+        InputError: if the description names what no model here is made of (see
+            :func:`~smca.description.allowed_targets.allow_target`), or its arguments do not fit.
+    """
+    return build_model_from_data(info.model).eval()
+
+
+def package_versions() -> dict[str, str]:
+    """Of what decides how a model computes."""
+    try:
+        detectron2 = metadata.version("detectron2")
+    except metadata.PackageNotFoundError:
+        import detectron2 as package
+
+        detectron2 = package.__version__
+    return {"smca": __version__, "torch": torch.__version__, "detectron2": detectron2}

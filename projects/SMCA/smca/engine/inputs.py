@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
-from smca.config import num_classes_of
+from smca.description.model_fields import num_classes_of
 from smca.data.checks.dataset_checks import (
     check_classes,
     check_evaluated_classes,

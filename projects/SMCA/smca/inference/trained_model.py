@@ -17,7 +17,7 @@ from smca.checkpoint import (
     read_model_file,
 )
 from smca.checkpoint.reading.fetch import fetch_weights
-from smca.config import DETECTION_LIMITS, num_classes_of
+from smca.description.model_fields import DETECTION_LIMITS, num_classes_of
 from smca.data.sources.class_names import class_names, fill_num_classes
 from smca.errors import InputError
 

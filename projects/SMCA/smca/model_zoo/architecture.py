@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from smca.checkpoint import ModelInfo
-from smca.config import NUM_CLASSES_FIELDS
 from smca.description.model_data import build_model_from_data, lazy_model_as_data
+from smca.description.model_fields import NUM_CLASSES_FIELDS, find_field, num_classes_of
 from smca.modeling.encoder import parse_blocks
 from smca.text import clip, printable
 
@@ -45,13 +45,11 @@ def warn_of_another_architecture(
 
 def _with_classes_of(model: DictConfig, described: dict) -> dict:
     """The experiment's model as plain data, with the number of classes of another."""
-    model, described = copy.deepcopy(model), OmegaConf.create(described)
-    for path in NUM_CLASSES_FIELDS:
-        count = OmegaConf.select(described, path)
-        *parents, leaf = path.split(".")
-        owner = OmegaConf.select(model, ".".join(parents)) if parents else model
-        if count is not None and isinstance(owner, DictConfig) and leaf in owner:
-            owner[leaf] = count
+    model = copy.deepcopy(model)
+    count, field = num_classes_of(described), find_field(model, NUM_CLASSES_FIELDS)
+    if count is not None and field is not None:
+        owner, key = field
+        owner[key] = count
     return lazy_model_as_data(model)
 
 

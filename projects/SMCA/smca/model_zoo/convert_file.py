@@ -16,7 +16,7 @@ from smca.checkpoint.conversion.convert_released import convert_released, conver
 from smca.checkpoint.loading.initial_weights import convert_resnet
 from smca.checkpoint.reading.model_file import CONVERTED_KEY
 from smca.checkpoint.state_dict_file import check_writable, read_state_dict, write_checkpoint
-from smca.config import num_classes_of
+from smca.description.model_fields import num_classes_of
 from smca.errors import InputError
 from smca.experiments import load_experiment
 

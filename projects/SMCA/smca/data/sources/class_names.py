@@ -7,7 +7,7 @@ import inspect
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
-from smca.config import NUM_CLASSES_FIELDS
+from smca.description.model_fields import NUM_CLASSES_FIELDS
 
 from .custom_dataset import load_custom_dataset, register_custom_dataset
 from .detection_dataset import class_names_of
