@@ -14,10 +14,10 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from helpers.builders import ROOT, draw_parameters, small_config, small_model
-from smca.checkpoint import load_initial_weights
+from smca.checkpoint import load_initial_weights, read_model_file
 from smca.checkpoint.conversion.class_columns import ABSENT_BIAS
 from smca.checkpoint.conversion.convert_released import convert_released, convert_to_released
-from smca.checkpoint.state_dict_file import read_state_dict, write_checkpoint
+from smca.checkpoint.file_formats import write_checkpoint
 from smca.model_zoo.convert_file import convert_file, convert_state_dict
 
 CATEGORY_IDS = [c["id"] for c in COCO_CATEGORIES if c["isthing"]]
@@ -185,9 +185,9 @@ def test_a_resnet50_fits_the_zoos_backbones(name, tool, tmp_path, capsys):
     save(state, source)
     assert tool.main([str(source), str(tmp_path / "bad.pth"), "--config", name]) == 1
     error = capsys.readouterr().err
-    assert "1 missing: backbone.res4.0.conv2.weight" in error
-    assert "1 unexpected: backbone.res4.6.conv1.weight" in error
-    assert "1 of another shape: backbone.stem.conv1.norm.bias (32,) instead of (64,)" in error
+    assert "1 tensors missing in it (backbone.res4.0.conv2.weight)" in error
+    assert "1 tensors that the model does not have (backbone.res4.6.conv1.weight)" in error
+    assert "of another shape (backbone.stem.conv1.norm.bias (32,) instead of (64,))" in error
     assert not (tmp_path / "bad.pth").exists()
 
 
@@ -210,7 +210,7 @@ def test_ours_is_checked_before_it_is_turned_back():
     assert convert_state_dict(model.state_dict(), model_config=config, to_released=True).state_dict
 
     config.decoder.num_queries = 8
-    words = r"1 of another shape: decoder\.query_embedding\.weight \(7, 16\) instead of \(8, 16\)"
+    words = r"of another number of rows \(decoder\.query_embedding\.weight: 7 rows of 7 for 8\)"
     with pytest.raises(ValueError, match=words):
         convert_state_dict(model.state_dict(), model_config=config, to_released=True)
 
@@ -281,7 +281,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     source = save({"model": released()[0], "extra": Bomb()}, tmp_path / "in.pth")
 
     with pytest.raises(ValueError, match="holds more than tensors"):
-        read_state_dict(source)
+        read_model_file(source)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -291,15 +291,15 @@ def test_safetensors_and_wrapped_names_are_read(tmp_path):
     save({"state_dict": state}, tmp_path / "in.pth")
 
     expected = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    assert_equal_tensors(read_state_dict(tmp_path / "in.safetensors"), expected)
-    assert_equal_tensors(read_state_dict(tmp_path / "in.pth"), expected)
+    assert_equal_tensors(read_model_file(tmp_path / "in.safetensors").state_dict, expected)
+    assert_equal_tensors(read_model_file(tmp_path / "in.pth").state_dict, expected)
 
     (tmp_path / "in.safetensors").write_bytes(b"123")
     with pytest.raises(ValueError, match=r"in\.safetensors cannot be read as safetensors"):
-        read_state_dict(tmp_path / "in.safetensors")
+        read_model_file(tmp_path / "in.safetensors")
     (tmp_path / "in.pkl").touch()
     with pytest.raises(ValueError, match=r"Detectron2's \.pkl files are not converted"):
-        read_state_dict(tmp_path / "in.pkl")
+        convert_file(tmp_path / "in.pkl", tmp_path / "out.pth")
 
 
 def test_an_output_is_not_overwritten_unless_asked(tool, tmp_path, capsys):

@@ -7,8 +7,7 @@ from torchvision.models import resnet101
 from helpers.builders import model_config
 from helpers.goldens import released_keys
 from smca.checkpoint import convert_released
-from smca.checkpoint.conversion.convert_released import convert_name
-from smca.checkpoint.loading.initial_weights import convert_resnet
+from smca.checkpoint.conversion.convert_released import convert_name, convert_resnet
 
 CATEGORY_IDS = [c["id"] for c in COCO_CATEGORIES if c["isthing"]]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from helpers.builders import draw_parameters, small_config, small_model
 from smca.checkpoint import ModelInfo, frozen_norm_without_weights, load_initial_weights
-from smca.checkpoint.conversion.coco_categories import COCO_CLASS_NAMES
+from smca.checkpoint.conversion.class_columns import COCO_CLASS_NAMES
 from smca.checkpoint.loading.class_rows import NamedClasses
 from smca.model_zoo.convert_file import convert_file, convert_state_dict
 from smca.modeling import build_resnet

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from helpers.checkpoints import zoo_checkpoint
 from smca import model_zoo
-from smca.checkpoint.loading.weights_guard import check_weights
+from smca.checkpoint.loading.predictor_weights import read_predictor_weights
 from smca.checkpoint.reading.fetch import fetch_weights
 
 STATE = {"a": torch.zeros(2)}
@@ -63,7 +63,7 @@ def test_options_after_a_question_mark(tmp_path):
     path, canary = tmp_path / "bad.pkl", tmp_path / "canary"
     write_malicious(path, canary)
     with pytest.raises(ValueError, match="cannot be read"):
-        check_weights(f"{path}?matching_heuristics=True")
+        read_predictor_weights(f"{path}?matching_heuristics=True")
     assert not canary.exists()
 
 
@@ -73,13 +73,13 @@ def test_what_passes(tmp_path):
     content = {"model": {"a": np.zeros(1)}, "__author__": "me"}
     (tmp_path / "c.pkl").write_bytes(pickle.dumps(content))
     for source in ("", "none.pth", "detectron2://x.pkl", *map(str, tmp_path.iterdir())):
-        check_weights(source)
+        read_predictor_weights(source)
 
 
 def test_safetensors_are_not_for_detectron2(tmp_path):
     save_file(STATE, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"reads no safetensors; smca\.Predictor"):
-        check_weights(str(tmp_path / "w.safetensors"))
+        read_predictor_weights(str(tmp_path / "w.safetensors"))
 
 
 def test_a_damaged_file(tmp_path):
@@ -87,7 +87,7 @@ def test_a_damaged_file(tmp_path):
     torch.save({"model": STATE}, path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="cut off"):
-        check_weights(str(path))
+        read_predictor_weights(str(path))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_damaged_file(tmp_path):
 def test_a_name_does_not_lead_out_of_where_it_is_kept(source):
     """Detectron2 joins it to its cache, and what lies there counts as its own."""
     with pytest.raises(ValueError, match=r"a name of weights may not go up in folders \('\.\.'\)"):
-        check_weights(source)
+        read_predictor_weights(source)
     with pytest.raises(ValueError, match="may not go up"):
         fetch_weights(source)
 

@@ -7,7 +7,7 @@ from detectron2.structures import ImageList
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from smca.checkpoint.loading.initial_weights import convert_resnet
+from smca.checkpoint.conversion.convert_released import convert_resnet
 from smca.layers.padding import padding_mask
 from smca.modeling import build_resnet
 

@@ -6,7 +6,6 @@ that nothing is typed twice. A few keys stay live; any other edited model key wo
 
 import hashlib
 import json
-import os
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from omegaconf import DictConfig
 
-from smca.checkpoint.loading.predictor_weights import compare_with_model, is_backbone_only
-from smca.checkpoint.loading.weights_guard import check_weights
-from smca.checkpoint.reading.fetch import fetch_weights
-from smca.checkpoint.reading.model_file import read_model_file
+from smca.checkpoint.loading.predictor_weights import (
+    is_backbone_only,
+    misfit_with_model,
+    read_predictor_weights,
+)
 from smca.description.allowed_targets import allow_targets_of, check_targets, names_of
 from smca.description.model_data import build_model_from_data, build_part
 from smca.description.model_fields import DETECTION_LIMITS, find_field
@@ -112,7 +112,7 @@ def lazy_model_from_cfg(cfg: CfgNode) -> dict:
         model = up_to_date(json.loads(node.LAZY_MODEL))
         # A CfgNode can come from a file, and a file from a stranger.
         check_targets(model)
-    except (ValueError, RecursionError) as error:
+    except (InputError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"cfg.MODEL.SMCA.LAZY_MODEL: {error}") from error
     _reject_dead_edits(cfg, model)
     limit = find_field(model, DETECTION_LIMITS)
@@ -154,18 +154,15 @@ def LazyModel(cfg: CfgNode) -> torch.nn.Module:  # noqa: N802 - registered under
 def _checked_model(cfg: CfgNode) -> dict:
     """The carried model, after a look at the weights that Detectron2 is to load into it."""
     source = cfg.MODEL.WEIGHTS
-    check_weights(source)
+    file = read_predictor_weights(source)
     model = lazy_model_from_cfg(cfg)
-    # Other files, and those that are not there, are Detectron2's to fetch and to name.
-    path = fetch_weights(source) if source.startswith("smca://") else source
-    if os.path.isfile(path):
-        file = read_model_file(path)
-        misfit = None if is_backbone_only(file) else compare_with_model(file, model).misfit()
-        if misfit:
-            raise InputError(
-                f"cfg.MODEL.WEIGHTS {source} is not of the model of {cfg.MODEL.SMCA.CONFIG or 'this CfgNode'}: "
-                f"{misfit}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
-            )
+    # Of what Detectron2 fetches or names itself nothing is known.
+    misfit = None if file is None or is_backbone_only(file) else misfit_with_model(file, model)
+    if misfit:
+        raise InputError(
+            f"cfg.MODEL.WEIGHTS {source} is not of the model of {cfg.MODEL.SMCA.CONFIG or 'this CfgNode'}: "
+            f"{misfit}; smca.model_zoo.get_cfg(name, weights=...) takes the model that the file describes"
+        )
     return model
 
 

@@ -1,9 +1,10 @@
 from smca.checkpoint.conversion.convert_released import convert_released
 from smca.checkpoint.loading.initial_weights import (
-    check_whole,
     frozen_norm_without_weights,
     load_initial_weights,
 )
+from smca.checkpoint.loading.load_report import check_whole
+from smca.checkpoint.loading.whole_model import load_described, weights_of_described
 from smca.checkpoint.reading.model_file import ModelFile, read_model_file
 from smca.description.allowed_targets import allow_target
 from smca.description.model_info import ModelInfo, build_model_from_info, model_info_from_lazy
@@ -16,7 +17,9 @@ __all__ = [
     "check_whole",
     "convert_released",
     "frozen_norm_without_weights",
+    "load_described",
     "load_initial_weights",
     "model_info_from_lazy",
     "read_model_file",
+    "weights_of_described",
 ]

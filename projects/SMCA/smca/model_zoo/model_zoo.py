@@ -3,15 +3,8 @@ import difflib
 from detectron2.config import CfgNode, instantiate
 from torch import nn
 
-from smca.checkpoint import (
-    ModelFile,
-    build_model_from_info,
-    load_initial_weights,
-    read_model_file,
-)
-from smca.checkpoint.loading.predictor_weights import compare_with_model
-from smca.checkpoint.loading.weights_guard import check_weights
-from smca.checkpoint.reading.fetch import fetch_weights
+from smca.checkpoint import load_described, model_info_from_lazy, read_model_file
+from smca.checkpoint.loading.predictor_weights import misfit_with_model, read_predictor_weights
 from smca.config import cfg_from_lazy, lazy_model_from_cfg
 from smca.errors import InputError
 from smca.experiments import DATA_TEMPLATES, get_config, get_config_file
@@ -36,10 +29,11 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
             its number of classes is known neither from them nor from the experiment.
     """
     lazy = get_config(name)
+    needs_file = name in DATA_TEMPLATES
     try:
-        file = _read(weights)
-    except ValueError:
-        if name in DATA_TEMPLATES:
+        file = read_predictor_weights(weights, must_exist=needs_file)
+    except InputError:
+        if needs_file:
             raise
         # Building a model says it, also of weights that are put into a CfgNode later.
         file = None
@@ -51,7 +45,7 @@ def get_cfg(name: str, weights: str = "") -> CfgNode:
     if info is not None:
         warn_of_another_architecture(name, lazy.model, weights, info)
     if file is not None:
-        misfit = compare_with_model(file, lazy_model_from_cfg(cfg)).misfit()
+        misfit = misfit_with_model(file, lazy_model_from_cfg(cfg))
         if misfit:
             raise InputError(f"weights {weights} do not fill the model of {name}: {misfit}")
     return cfg
@@ -72,17 +66,16 @@ def get(name: str, trained: bool = False) -> nn.Module:
         return instantiate(get_config(name).model)
     entry = _published(name)
     path = local_file(entry)
-    info = read_model_file(path).info
-    if info is not None:
-        model = build_model_from_info(info).train()
-    elif entry.config:
-        model = instantiate(get_config(entry.config).model)
-    else:
+    file = read_model_file(path)
+    info = file.info
+    if info is None and entry.config:
+        info = model_info_from_lazy(get_config(entry.config))
+    if info is None:
         raise InputError(f"{path} does not describe its model, and the index names no config of it")
-    report = load_initial_weights(model, str(path), report=False)
-    if report.misfit():
-        raise InputError(f"{path} does not fit the model of {name!r}: {report.misfit()}")
-    return model
+    try:
+        return load_described(info, file).train()
+    except InputError as error:
+        raise InputError(f"{path} does not fit the model of {name!r}: {error}") from error
 
 
 def get_checkpoint_url(name: str) -> str:
@@ -92,18 +85,6 @@ def get_checkpoint_url(name: str) -> str:
         InputError: if none are published under the name.
     """
     return _published(name).url
-
-
-def _read(weights: str) -> ModelFile | None:
-    """The checkpoint; None for none, and for one that Detectron2 has to fetch itself.
-
-    Raises:
-        InputError: for one that Detectron2 cannot or should not open.
-    """
-    if not weights or weights.startswith("detectron2://"):
-        return None
-    check_weights(weights)
-    return read_model_file(fetch_weights(weights))
 
 
 def _check_has_classes(name: str, advice: str) -> None:

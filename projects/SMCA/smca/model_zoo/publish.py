@@ -4,20 +4,14 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from smca.checkpoint import (
-    ModelFile,
-    ModelInfo,
-    build_model_from_info,
-    check_whole,
-    read_model_file,
-)
+from smca.checkpoint import ModelInfo, read_model_file, weights_of_described
 from smca.checkpoint.file_formats import ENCODERS
 from smca.errors import InputError
 from smca.experiments import list_configs
@@ -45,25 +39,25 @@ class Shareable:
     source: Path
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """The file itself, or the one of a run's directory: the final one, else the best.
+def find_checkpoint(source: str) -> str:
+    """The file of a run's directory, the final one, else the best; anything else as it is.
 
     Raises:
         InputError: if there is none.
     """
-    source = Path(source)
-    if not source.is_dir():
+    if not os.path.isdir(source):
         return source
     for name in _RUN_FILES:
-        if (source / name).is_file():
-            return source / name
+        path = os.path.join(source, name)
+        if os.path.isfile(path):
+            return path
     raise InputError(
         f"{source} has no {' or '.join(_RUN_FILES)}; name the checkpoint in it that is to be published"
     )
 
 
 def prepare(
-    path: Path,
+    source: str,
     *,
     described_as: ModelInfo | None = None,
     raw: bool = False,
@@ -72,7 +66,8 @@ def prepare(
     """Read a checkpoint and take what is to be shared.
 
     Args:
-        path: of a training's checkpoint, or of any other that fits ``described_as``.
+        source: a training's checkpoint, or any other that fits ``described_as``; a file, a URL, or a name such as
+            "smca://...".
         described_as: takes the place of the file's own description, whose class names are kept.
         raw: the weights themselves where there are moving averages, too.
         metrics: by default those in the file, else those of its iteration in "metrics.json" beside it.
@@ -81,24 +76,29 @@ def prepare(
         InputError: if the file cannot be read or does not say what its model is, or its tensors are not those of the
             model.
     """
-    file = read_model_file(path)
+    file = read_model_file(source)
     info = described_as or file.info
     if info is None:
         raise InputError(
-            f"{path} does not say which model it is of; give its config (--config-file)"
+            f"{source} does not say which model it is of; give its config (--config-file)"
         )
     averages = file.ema is not None and not raw
-    state = file.best_state_dict if averages else file.state_dict
+    if raw:
+        file = dataclasses.replace(file, ema=None)
+    path = Path(file.path)
     if metrics is None:
         found = file.info.metrics if file.info and file.info.metrics else logged_metrics(path)
         metrics = metrics_of(found, moving_averages=averages)
     info = dataclasses.replace(
         info,
-        class_names=_class_names(file, info),
+        class_names=info.class_names or file.class_names,
         config_name=public_name(info.config_name),
         metrics=dict(sorted(metrics.items())),
     )
-    _check_fits(state, info, path)
+    try:
+        state = weights_of_described(info, file)
+    except InputError as error:
+        raise InputError(f"{source} is not published: {error}") from error
     return Shareable(state, info, averages, path)
 
 
@@ -205,17 +205,3 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(data)
-
-
-def _class_names(file: ModelFile, info: ModelInfo) -> tuple[str, ...]:
-    return info.class_names or file.class_names
-
-
-def _check_fits(state: Mapping[str, Tensor], info: ModelInfo, path: Path) -> None:
-    """A file that does not load is not published."""
-    with torch.device("meta"):
-        own = build_model_from_info(info).state_dict()
-    try:
-        check_whole(own, state)
-    except ValueError as error:
-        raise InputError(f"{path} is not published: {error}") from error

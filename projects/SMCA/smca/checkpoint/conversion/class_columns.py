@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 
 import torch
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torch import Tensor
 
 from smca.errors import InputError
 
-from .coco_categories import COCO_CATEGORY_IDS
+_THINGS = [category for category in COCO_CATEGORIES if category["isthing"]]
+
+COCO_CATEGORY_IDS = tuple(category["id"] for category in _THINGS)
+"""Of each of COCO's 80 contiguous classes, in order, the id among 1..90, of which ten are left out."""
+
+COCO_CLASS_NAMES = tuple(category["name"] for category in _THINGS)
+"""Their names, in the same order."""
 
 PUBLISHED_COLUMNS = (91, 92)
 """Ids 0..90, in 92 columns followed by "no object" or an unused column."""
@@ -19,6 +26,16 @@ CLASSIFIERS = ("heads.classifier.", "class_embed.")
 """Where a classifier's weight and bias are, under our names and the released ones."""
 
 
+def choose_classes(columns: int, num_classes: int | None, no_object_class: bool) -> int:
+    """How many classes to take from a classifier's columns.
+
+    Those of a model that has as many; COCO's 80 of published columns; else all that there are.
+    """
+    if num_classes is not None and columns == num_classes + no_object_class:
+        return num_classes
+    return len(COCO_CATEGORY_IDS) if columns in PUBLISHED_COLUMNS else columns - no_object_class
+
+
 def select_classes(name: str, tensor: Tensor, num_classes: int, no_object_class: bool) -> Tensor:
     """Published class columns -> those of the model.
 
@@ -27,7 +44,7 @@ def select_classes(name: str, tensor: Tensor, num_classes: int, no_object_class:
         tensor: (columns, ...) weight or bias.
         num_classes: classes of the model; with 80 the columns of COCO's categories are kept, in
             contiguous order.
-        no_object_class: whether the last column is "no object" and is kept.
+        no_object_class: whether the last column is "no object" and is kept; of 91 none is.
 
     Returns:
         (num_classes or num_classes + 1, ...).
@@ -39,7 +56,8 @@ def select_classes(name: str, tensor: Tensor, num_classes: int, no_object_class:
     if columns == num_classes + int(no_object_class):
         return tensor
     if num_classes == len(COCO_CATEGORY_IDS) and columns in PUBLISHED_COLUMNS:
-        keep = list(COCO_CATEGORY_IDS) + ([columns - 1] if no_object_class else [])
+        keeps_last = no_object_class and columns == max(PUBLISHED_COLUMNS)
+        keep = list(COCO_CATEGORY_IDS) + ([columns - 1] if keeps_last else [])
         return tensor[torch.tensor(keep)]
     raise InputError(
         f"tensor {name!r} has {columns} class columns, which fit neither num_classes={num_classes} "

@@ -121,6 +121,15 @@ def released_name(name: str) -> str:
     )
 
 
+def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision ResNet's tensors under our names; its classifier is left out."""
+    return {
+        _OUR_RESNET_PREFIX + convert_resnet_name(name): tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+
+
 def convert_resnet_name(name: str) -> str:
     """Detectron2's name of a torchvision ResNet tensor, such as layer1.0.bn2.weight.
 
@@ -159,7 +168,7 @@ def _convert_names(
             continue
         try:
             targets[name] = convert(name)
-        except ValueError as error:
+        except InputError as error:
             failures.append((name, error))
     if failures:
         (_, first), *rest = failures

@@ -1,35 +1,22 @@
-import dataclasses
-from collections.abc import Mapping, Sequence
+"""The weights that a training starts from: what fits of a checkpoint."""
+
+from collections.abc import Callable, Sequence
 
 import torch
-from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from smca.checkpoint.conversion.class_columns import PUBLISHED_COLUMNS
-from smca.checkpoint.conversion.coco_categories import COCO_CLASS_NAMES
-from smca.checkpoint.conversion.convert_released import convert_released, convert_resnet_name
-from smca.checkpoint.reading.fetch import fetch_weights
-from smca.checkpoint.reading.model_file import ModelFile, first_not_finite, read_model_file
+from smca.checkpoint.conversion.convert_released import convert_resnet
+from smca.checkpoint.reading.model_file import first_not_finite, read_model_file
 from smca.errors import InputError
 from smca.timm_features import build_features
 
-from .class_rows import carry_class_rows, known_classes, resize_rows
-from .load_report import BY_NAME, LoadReport
+from .class_rows import known_classes
+from .load_report import LoadReport, fit
+from .our_names import to_our_names
 
 TORCHVISION_PREFIX = "torchvision://"
 TIMM_PREFIX = "timm://"
-
-QUERIES = "decoder.query_embedding.weight"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Weights:
-    """Tensors under the model's names, and the names of their classes if they are known."""
-
-    tensors: dict[str, Tensor]
-    class_names: tuple[str, ...] = ()
-    moving_averages: bool = False
 
 
 def load_initial_weights(
@@ -59,19 +46,19 @@ def load_initial_weights(
         raise InputError(
             f"the model has {number} classes, but there are {len(class_names)} class names"
         )
-    if source.startswith(TORCHVISION_PREFIX):
-        weights = _Weights(_torchvision_backbone(source.removeprefix(TORCHVISION_PREFIX)))
-    elif source.startswith(TIMM_PREFIX):
-        weights = _Weights(_timm_backbone(source.removeprefix(TIMM_PREFIX)))
-    else:
-        weights = _weights_for(model, read_model_file(fetch_weights(source)))
-    bad = first_not_finite(weights.tensors)
+    tensors, names, moving_averages = _weights_of(source, model)
+    bad = first_not_finite(tensors)
     if bad is not None:
         raise InputError(
             f"the tensor {bad} of {source} holds NaN or infinity; take another checkpoint"
         )
-    own = model.state_dict()
-    fitting, outcome = _fit(own, weights, source, class_names)
+    fitting, outcome = fit(
+        model.state_dict(),
+        tensors,
+        source=source,
+        classes=known_classes(names, class_names),
+        moving_averages=moving_averages,
+    )
     if not outcome.loaded and not outcome.resized:
         raise InputError(
             f"no tensor of {source} fits this model; is it a checkpoint of another one?"
@@ -80,38 +67,6 @@ def load_initial_weights(
     if report:
         outcome.log()
     return outcome
-
-
-def compare_weights(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str
-) -> LoadReport:
-    """What would become of tensors in a model with the state dict ``own``; none is loaded.
-
-    Args:
-        own: of the model, which may be on the meta device.
-        given: tensors by the model's names.
-        source: where they come from, for messages.
-    """
-    return _fit(own, _Weights(dict(given)), source, ())[1]
-
-
-def check_whole(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """
-    Args:
-        own: state dict of a model that is to predict, which may be on the meta device.
-        given: tensors by the model's names.
-
-    Raises:
-        InputError: if they do not fill the model, or one holds NaN or infinity.
-    """
-    misfit = compare_weights(own, given, "").misfit()
-    if misfit:
-        raise InputError(f"its tensors are not those of this model: {misfit}")
-    bad = first_not_finite(given)
-    if bad is not None:
-        raise InputError(
-            f"its tensor {bad} holds NaN or infinity, so that the model would predict nothing"
-        )
 
 
 def frozen_norm_without_weights(model: nn.Module) -> bool:
@@ -126,81 +81,13 @@ def frozen_norm_without_weights(model: nn.Module) -> bool:
     )
 
 
-def _weights_for(model: nn.Module, file: ModelFile) -> _Weights:
-    """A file's tensors under the model's names."""
-    tensors, names = file.best_state_dict, file.class_names
-    if file.matching_heuristics:
-        tensors = align_and_update_state_dicts(
-            model.state_dict(), tensors, c2_conversion=file.author == "Caffe2"
-        )
-    elif any(name.startswith("transformer.") for name in tensors):
-        tensors, names = _from_release(tensors, getattr(model, "num_classes", None))
-    return _Weights(tensors, names, moving_averages=file.ema is not None)
-
-
-def _from_release(
-    tensors: Mapping[str, Tensor], num_classes: int | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A released detector's tensors under our names. Its classes are COCO's if its columns are COCO's ids."""
-    columns = len(tensors.get("class_embed.bias", ()))
-    if columns in PUBLISHED_COLUMNS and num_classes not in (columns - 1, columns):
-        return convert_released(tensors, len(COCO_CLASS_NAMES)), COCO_CLASS_NAMES
-    # Trained by someone on classes of their own, with "no object" last in DETR.
-    has_prior = any(".point1." in name for name in tensors)
-    return convert_released(tensors, columns if has_prior else columns - 1), ()
-
-
-def _fit(
-    own: Mapping[str, Tensor], weights: _Weights, source: str, class_names: Sequence[str]
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """The tensors to load into a model with the state dict ``own``, and what became of them all."""
-    given = weights.tensors
-    whole = {
-        k: v
-        for k, v in given.items()
-        if k in own and own[k].shape == v.shape and not _is_of_another_kind(own[k], v)
-    }
-    partial, resized = {}, []
-    classes = known_classes(weights.class_names, class_names)
-    if classes is not None:
-        carried = carry_class_rows(own, given, classes)
-        partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
-        resized = [f"{name}{BY_NAME}" for name in sorted(partial)]
-        classes = classes if carried else None
-    if QUERIES in own and QUERIES in given and QUERIES not in whole:
-        old, new = given[QUERIES], own[QUERIES]
-        if old.shape[1:] == new.shape[1:]:
-            partial[QUERIES] = resize_rows(new, old)
-            resized.append(
-                f"{QUERIES}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}"
-            )
-    fitting = {**whole, **partial}
-    outcome = LoadReport(
-        source=source,
-        total=len(own),
-        loaded=[k for k in whole if k not in partial],
-        resized=resized,
-        classes=classes,
-        misshapen=[
-            f"{k} {_described(given[k])} instead of {_described(own[k])}"
-            for k in given
-            if k in own and k not in fitting
-        ],
-        unknown=[k for k in given if k not in own],
-        missing=[k for k in own if k not in given],
-        moving_averages=weights.moving_averages,
-    )
-    return fitting, outcome
-
-
-def _is_of_another_kind(own: Tensor, given: Tensor) -> bool:
-    """Whether one holds fractions and the other whole numbers, as a weight and a counter do."""
-    return own.is_floating_point() != given.is_floating_point()
-
-
-def _described(tensor: Tensor) -> str:
-    """Its shape, with the type of its values where that is unusual."""
-    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {tensor.dtype}")
+def _weights_of(source: str, model: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...], bool]:
+    """Tensors under the model's names, names of their classes if known, and whether they are moving averages."""
+    for prefix, load in _BACKBONES.items():
+        if source.startswith(prefix):
+            return load(source.removeprefix(prefix)), (), False
+    file = read_model_file(source)
+    return *to_our_names(file, model), file.ema is not None
 
 
 def _torchvision_backbone(name: str) -> dict[str, Tensor]:
@@ -234,10 +121,7 @@ def _timm_backbone(name: str) -> dict[str, Tensor]:
     return {f"backbone.body.{key}": value for key, value in state.items()}
 
 
-def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A torchvision ResNet's tensors under our names; its classifier is left out."""
-    return {
-        "backbone." + convert_resnet_name(name): tensor
-        for name, tensor in state_dict.items()
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
-    }
+_BACKBONES: dict[str, Callable[[str], dict[str, Tensor]]] = {
+    TORCHVISION_PREFIX: _torchvision_backbone,
+    TIMM_PREFIX: _timm_backbone,
+}

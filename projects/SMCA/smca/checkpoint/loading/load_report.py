@@ -1,13 +1,21 @@
+"""What becomes of a checkpoint's tensors in a model, whatever either is."""
+
 import dataclasses
 import logging
+from collections.abc import Mapping
 
+from torch import Tensor
+
+from smca.checkpoint.reading.model_file import first_not_finite
+from smca.errors import InputError
 from smca.text import clip, printable
 
-from .class_rows import NamedClasses
+from .class_rows import NamedClasses, carry_class_rows, resize_rows
 
-logger = logging.getLogger("smca.checkpoint.loading.initial_weights")
+logger = logging.getLogger(__name__)
 
-BY_NAME = ": rows by class name"
+QUERIES = "decoder.query_embedding.weight"
+_BY_NAME = ": rows by class name"
 # Left in or out of a checkpoint without effect on predictions.
 _HARMLESS = ("num_batches_tracked", *(f"anchor_generator.cell_anchors.{i}" for i in range(9)))
 
@@ -38,13 +46,14 @@ class LoadReport:
     missing: list[str]
     moving_averages: bool = False
 
-    def misfit(self) -> str | None:
+    def misfit(self, most_names: int = 2) -> str | None:
         """What keeps the model from being the checkpoint's, as an evaluation or a prediction needs it; None if nothing.
 
-        Counters and anchors, which predictions do not depend on, may be missing or left over.
+        Counters and anchors, which predictions do not depend on, may be missing or left over. Of each kind of tensors
+        up to ``most_names`` are named.
         """
         new = [] if self.classes is None else self.classes.new
-        carried = {name for name in self.resized if name.endswith(BY_NAME)}
+        carried = {name for name in self.resized if name.endswith(_BY_NAME)}
         problems = {
             "tensors missing in it": [n for n in self.missing if not n.endswith(_HARMLESS)],
             "tensors of another shape": self.misshapen,
@@ -55,7 +64,7 @@ class LoadReport:
             "classes that it does not know": new,
         }
         found = [
-            f"{len(names)} {what} ({shorten(names, 2)})"
+            f"{len(names)} {what} ({shorten(names, most_names)})"
             for what, names in problems.items()
             if names
         ]
@@ -88,3 +97,90 @@ class LoadReport:
 def shorten(names: list[str], limit: int = 12) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(clip(printable(name), 150) for name in names[:limit]) + more
+
+
+def fit(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    *,
+    source: str = "",
+    classes: NamedClasses | None = None,
+    moving_averages: bool = False,
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Compare a checkpoint's tensors with a model's.
+
+    Args:
+        own: state dict of the model, which may be on the meta device.
+        given: tensors by the model's names.
+        source: where they come from, for people.
+        classes: names of the classes on both sides, by which rows of the classifier are carried over.
+        moving_averages: whether the tensors are.
+
+    Returns:
+        The tensors to load into the model, and what became of them all.
+    """
+    whole = {
+        k: v
+        for k, v in given.items()
+        if k in own and own[k].shape == v.shape and not _is_of_another_kind(own[k], v)
+    }
+    partial, resized = {}, []
+    if classes is not None:
+        carried = carry_class_rows(own, given, classes)
+        partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
+        resized = [f"{name}{_BY_NAME}" for name in sorted(partial)]
+        classes = classes if carried else None
+    if QUERIES in own and QUERIES in given and QUERIES not in whole:
+        old, new = given[QUERIES], own[QUERIES]
+        if old.shape[1:] == new.shape[1:]:
+            partial[QUERIES] = resize_rows(new, old)
+            resized.append(
+                f"{QUERIES}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}"
+            )
+    fitting = {**whole, **partial}
+    outcome = LoadReport(
+        source=source,
+        total=len(own),
+        loaded=[k for k in whole if k not in partial],
+        resized=resized,
+        classes=classes,
+        misshapen=[
+            f"{k} {_described(given[k])} instead of {_described(own[k])}"
+            for k in given
+            if k in own and k not in fitting
+        ],
+        unknown=[k for k in given if k not in own],
+        missing=[k for k in own if k not in given],
+        moving_averages=moving_averages,
+    )
+    return fitting, outcome
+
+
+def _is_of_another_kind(own: Tensor, given: Tensor) -> bool:
+    """Whether one holds fractions and the other whole numbers, as a weight and a counter do."""
+    return own.is_floating_point() != given.is_floating_point()
+
+
+def _described(tensor: Tensor) -> str:
+    """Its shape, with the type of its values where that is unusual."""
+    return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {tensor.dtype}")
+
+
+def check_whole(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that do not fill a model that is to predict, or of which one holds NaN or infinity.
+
+    Args:
+        own: state dict of the model, which may be on the meta device.
+        given: tensors by the model's names.
+
+    Raises:
+        InputError: naming them.
+    """
+    misfit = fit(own, given)[1].misfit()
+    if misfit:
+        raise InputError(f"its tensors are not those of this model: {misfit}")
+    bad = first_not_finite(given)
+    if bad is not None:
+        raise InputError(
+            f"its tensor {bad} holds NaN or infinity, so that the model would predict nothing"
+        )

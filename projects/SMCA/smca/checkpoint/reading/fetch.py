@@ -9,9 +9,10 @@ from smca.errors import InputError
 
 
 def check_source(source: str) -> None:
-    """
+    """Refuse a name or URL that climbs out of where it is kept, to any file of this machine.
+
     Raises:
-        InputError: for a name or URL that climbs out of where it is kept, to any file of this machine.
+        InputError: for one that does.
     """
     scheme, separator, rest = source.partition("://")
     if separator and scheme != "file" and ".." in unquote(rest).replace("\\", "/").split("/"):
@@ -27,6 +28,8 @@ def fetch_weights(source: str) -> str:
     check_source(source)
     if "://" not in source:
         return source
+    if source.startswith(("torchvision://", "timm://")):
+        raise InputError(f"{source} is a backbone to start a training from, and no checkpoint")
     try:
         return os.fspath(PathManager.get_local_path(source))
     except (OSError, RuntimeError, AssertionError) as error:

@@ -41,23 +41,6 @@ def read_content(path: Path) -> Any:
         ) from error
 
 
-def check_content(path: str | Path) -> None:
-    """Whether :func:`read_content` would read a file, without keeping what is in it.
-
-    Raises:
-        InputError: as there.
-    """
-    path = Path(path)
-    _check_kind(path)
-    with open(path, "rb") as file:
-        is_zip = file.read(len(_ZIP)) == _ZIP
-    if is_zip and path.suffix != ".pkl":
-        # Tensors stay where they are.
-        _read_torch(path, mmap=True)
-    else:
-        read_content(path)
-
-
 def _check_kind(path: Path) -> None:
     """What is no checkpoint at all shows in its first bytes."""
     if path.is_dir():
@@ -102,7 +85,7 @@ def zip_damage(path: Path) -> str | None:
     return None if bad is None else f"it is damaged: the checksum of its part {bad!r} is wrong"
 
 
-def _read_torch(path: Path, *, mmap: bool = False) -> Any:
+def _read_torch(path: Path) -> Any:
     with open(path, "rb") as file:
         is_zip = file.read(len(_ZIP)) == _ZIP
     damage = zip_damage(path) if is_zip else None
@@ -110,12 +93,12 @@ def _read_torch(path: Path, *, mmap: bool = False) -> Any:
         raise InputError(f"{path} cannot be read as a checkpoint: {damage}")
     try:
         _check_keys(path, is_zip=is_zip)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
     # DETR's training script stores its command line beside the model, a plain record.
     with torch.serialization.safe_globals([argparse.Namespace]):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except OSError:
             raise
         except Exception as error:
@@ -160,7 +143,7 @@ def _read_pickle(path: Path) -> Any:
         if head.startswith((_ZIP, _OLD_TORCH)):
             raise InputError("it is a file of torch.save; name it .pth")
         return load_numpy_pickle(path)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smca.checkpoint.conversion.coco_categories import COCO_CLASS_NAMES
+from smca.checkpoint.conversion.class_columns import COCO_CLASS_NAMES
 from smca.description.model_info import INFO_KEY, ModelInfo
 from smca.errors import InputError
 from smca.text import printable
 
+from .fetch import fetch_weights
 from .file_content import read_content
 
 _DTYPES = (
@@ -55,19 +57,20 @@ class ModelFile:
         return self.state_dict if self.ema is None else {**self.state_dict, **self.ema}
 
 
-def read_model_file(path: str | Path) -> ModelFile:
+def read_model_file(source: str | Path) -> ModelFile:
     """Read a checkpoint without running what it may hold.
 
     Args:
-        path: a ``.safetensors`` file, a Detectron2-style ``.pkl`` of numpy arrays, or a file of ``torch.save`` (a state
+        source: what :func:`~smca.checkpoint.reading.fetch.fetch_weights` takes, a
+            ``.safetensors`` file, a Detectron2-style ``.pkl`` of numpy arrays, or a file of ``torch.save`` (a state
             dict, or one under "model", "state_dict" or "model_state"). A prefix "module." of all names, left by a
             distributed wrapper, is taken off.
 
     Raises:
-        InputError: if there is no such file, or it cannot be read, or holds no state dict, or does not say in a
-            readable way what its model is.
+        InputError: if there is no such file, or it cannot be fetched or read, or holds no state dict, or does not say
+            in a readable way what its model is.
     """
-    path = Path(path)
+    path = Path(fetch_weights(os.fspath(source)))
     content = read_content(path)
     if path.suffix == ".pkl":
         return _from_pickle(path, content)
@@ -125,7 +128,7 @@ def _info_of(content: Any, path: Path) -> ModelInfo | None:
         return None
     try:
         return ModelInfo.from_json(text)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"checkpoint {path}: {error}") from error
 
 
@@ -203,7 +206,7 @@ def _as_tensor(value: Any) -> Tensor | None:
         return None
 
 
-def _no_state_dict(path: Path) -> ValueError:
-    return ValueError(
+def _no_state_dict(path: Path) -> InputError:
+    return InputError(
         f"checkpoint {path} holds no state dict; expected tensors by name, at the top or under 'model'"
     )
