@@ -1,25 +1,22 @@
 """From a checkpoint, or a config and a checkpoint, to a model with all of its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
-from smca import model_zoo
 from smca.checkpoint import (
+    ModelFile,
     ModelInfo,
-    build_model_from_info,
-    check_whole,
-    convert_released,
+    load_described,
     model_info_from_lazy,
     read_model_file,
 )
-from smca.checkpoint.reading.fetch import fetch_weights
-from smca.description.model_fields import DETECTION_LIMITS, num_classes_of
 from smca.data.sources.class_names import class_names, fill_num_classes
+from smca.description.model_fields import DETECTION_LIMITS, num_classes_of
 from smca.errors import InputError
+from smca.experiments import load_experiment
 
 
 def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
@@ -34,33 +31,29 @@ def load_checkpoint(source: str) -> tuple[nn.Module, ModelInfo]:
     Raises:
         InputError: if the file cannot be read, does not describe its model, or lacks some of its weights.
     """
-    file = read_model_file(fetch_weights(source))
+    file = read_model_file(source)
     if file.info is None:
         raise InputError(
             f"checkpoint {source} does not say which model it is of; give its config, too (--config-file)"
         )
-    return _build(file.info, file.best_state_dict, source), file.info
+    return _load(file.info, file, source), file.info
 
 
 def load_config(config: str, weights: str) -> tuple[nn.Module, ModelInfo]:
     """As :func:`load_checkpoint`, of the model that a config describes.
 
     Args:
-        config: name in the model zoo, or a LazyConfig's .py file.
+        config: name in the model zoo, a LazyConfig's .py file, or the config.yaml of a run.
         weights: as for :func:`load_checkpoint`; released DETR and SMCA checkpoints will do.
     """
-    # The engine is of no use to a checkpoint that describes itself.
-    from smca.engine import load_config_file
-
-    is_file = config.endswith(".py")
-    lazy = load_config_file(config) if is_file else model_zoo.get_config(config)
-    file = read_model_file(fetch_weights(weights))
+    lazy = load_experiment(config)
+    file = read_model_file(weights)
     fill_num_classes(lazy)
     names = file.class_names or _names_of_data(lazy)
     if len(names) != num_classes_of(lazy.model):
         names = ()
     info = model_info_from_lazy(lazy, config_name=config, class_names=names)
-    return _build(info, file.best_state_dict, weights), info
+    return _load(info, file, weights), info
 
 
 def limit_detections(model: nn.Module, limit: int) -> None:
@@ -89,23 +82,12 @@ def _names_of_data(lazy: DictConfig) -> Sequence[str]:
     known = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
     try:
         return known or class_names(lazy)
-    except ValueError:
+    except InputError:
         return ()
 
 
-def _build(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> nn.Module:
+def _load(info: ModelInfo, file: ModelFile, source: str) -> nn.Module:
     try:
-        with torch.device("meta"):
-            # Sizes are compared before there is memory for them.
-            described = build_model_from_info(info)
-        classification = getattr(described, "classification", None)
-        if classification and any(name.startswith("transformer.") for name in state):
-            no_object = classification.has_no_object_output
-            state = convert_released(state, described.num_classes, no_object_class=no_object)
-        # Unlike in fine-tuning nothing may be left as constructed: it would predict noise.
-        check_whole(described.state_dict(), state)
-        model = build_model_from_info(info)
-    except ValueError as error:
+        return load_described(info, file)
+    except InputError as error:
         raise InputError(f"checkpoint {source}: {error}") from error
-    model.load_state_dict(state, strict=False)
-    return model
