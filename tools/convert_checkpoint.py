@@ -15,6 +15,7 @@ import argparse
 import sys
 
 from smca.checkpoint.conversion.class_columns import ABSENT_BIAS, PUBLISHED_COLUMNS
+from smca.errors import InputError
 from smca.model_zoo.convert_file import convert_file
 
 
@@ -22,7 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="IN", help="a .pth, .pt or .safetensors file")
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help="a .pth, .pt or .safetensors file, its URL, or smca:// and a published name",
+    )
     parser.add_argument("target", metavar="OUT", help="the .pth file to write")
     parser.add_argument(
         "--config",
@@ -35,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         metavar="K",
         help="classes of our model: 80 keeps COCO's categories of 91 or 92 columns, in contiguous "
-        "order; 91 or 92 keeps all columns (default: the config's, else 80)",
+        "order; 91 or 92 keeps all columns (default: the config's, else 80 of 91 or 92, or all)",
     )
     parser.add_argument(
         "--no-object-class",
@@ -71,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             class_columns=args.class_columns,
             overwrite=args.force,
         )
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"convert_checkpoint.py: {error}", file=sys.stderr)
         return 1
     print(f"{args.target}: {len(conversion.state_dict)} tensors from a {conversion.kind}.")

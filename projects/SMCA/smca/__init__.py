@@ -13,22 +13,13 @@ with warnings.catch_warnings():
     # Detectron2 0.6 uses what PyTorch deprecates, which its users cannot change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from smca import modeling
+from smca.config import add_smca_config
 from smca.data.digits.registration import register_digits
+from smca.inference import Predictor
 from smca.model_zoo.weights import register_zoo_paths
-
-from .config import add_smca_config
-from .version import __version__
+from smca.version import __version__
 
 register_digits()
 register_zoo_paths()
 
 __all__ = ["Predictor", "__version__", "add_smca_config", "modeling"]
-
-
-def __getattr__(name: str):
-    # Prediction brings PIL, the model zoo and checkpoints along, which training and registration do without.
-    if name == "Predictor":
-        from .inference import Predictor
-
-        return Predictor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,7 +62,8 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
-        """
+        """What :meth:`to_json` wrote, perhaps in an earlier or a later version.
+
         Raises:
             InputError: if the text is no json of :meth:`to_json`.
         """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from smca.errors import InputError
@@ -55,7 +56,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             )
         try:
             override = OverridesParser.create().parse_override(text)
-        except Exception as error:
+        except HydraException as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"cannot read the override {text!r}, write key=value: {reason}"

@@ -37,7 +37,8 @@ def find_target(target: Any) -> Any:
 
 
 def check_targets_exist(parts: DictConfig | ListConfig | dict, path: str = "") -> None:
-    """
+    """Refuse parts of a config whose ``_target_`` names nothing.
+
     Args:
         parts: of a config, by name.
         path: of ``parts`` itself, for the message.
@@ -48,12 +49,13 @@ def check_targets_exist(parts: DictConfig | ListConfig | dict, path: str = "") -
     for field, target in _targets(parts, path):
         try:
             find_target(target)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"{field}={target} {error}") from error
 
 
 def check_arguments(node: DictConfig, field: str) -> None:
-    """
+    """Refuse a part with an argument that it does not take, or without one that it needs.
+
     Args:
         node: a part by its ``_target_``, of which nothing is built here.
         field: its name.

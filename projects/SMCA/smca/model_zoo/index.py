@@ -96,7 +96,8 @@ def all_entries() -> dict[str, ZooEntry]:
 
 
 def find_entry(name: str) -> ZooEntry:
-    """
+    """The entry of a name.
+
     Raises:
         InputError: if no index has the name, naming the nearest.
     """
@@ -112,8 +113,10 @@ def find_entry(name: str) -> ZooEntry:
 
 
 def check_name(name: str, where: str = "") -> None:
-    """
+    """Refuse a name that would be none of an entry.
+
     Args:
+        name: in the zoo.
         where: to begin the message with.
 
     Raises:
@@ -124,7 +127,8 @@ def check_name(name: str, where: str = "") -> None:
 
 
 def read_index(path: Path) -> dict[str, ZooEntry]:
-    """
+    """Entries of an index file by name.
+
     Raises:
         InputError: naming the file, the entry and the field.
     """

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def publish(args: argparse.Namespace) -> ZooEntry:
-    """
+    """What the command does, with the arguments of :func:`build_parser`.
+
     Returns:
         The entry of the first file.
 

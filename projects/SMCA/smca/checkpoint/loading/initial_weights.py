@@ -102,7 +102,8 @@ def _torchvision_backbone(name: str) -> dict[str, Tensor]:
         ) from error
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # The latter for a download whose hash is another one.
         raise InputError(
             f"{TORCHVISION_PREFIX}{name}: cannot download {weights.url} ({error}); put the file in "
             f"{torch.hub.get_dir()}/checkpoints, or set train.init_checkpoint to a checkpoint file"

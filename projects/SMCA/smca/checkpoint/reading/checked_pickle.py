@@ -56,7 +56,8 @@ class CheckedUnpickler(pickle._Unpickler):
 
 
 def check_keys(keys: Iterable) -> None:
-    """
+    """Refuse keys whose hash could take long.
+
     Raises:
         UnsafePickleError: for a key that may hold other objects.
     """

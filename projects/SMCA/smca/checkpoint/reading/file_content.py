@@ -20,7 +20,8 @@ _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_content(path: Path) -> Any:
-    """
+    """Everything that a checkpoint file holds.
+
     Args:
         path: ``.safetensors`` (its metadata's entries stand beside "model"), ``.pkl`` of numpy arrays, or anything else
             as a file of ``torch.save``.

@@ -32,7 +32,8 @@ CONVERTED_KEY = "converted_from"
 
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
-    """
+    """The tensors of a checkpoint, and what it says about them.
+
     Attributes:
         path: of the file.
         state_dict: tensors by name, on the CPU.
