@@ -136,19 +136,14 @@ def model_parts_from_cfg(cfg: CfgNode) -> dict[str, Any]:
     return {key: build_part(value) for key, value in model.items()}
 
 
-def model_from_cfg(cfg: CfgNode) -> torch.nn.Module:
-    """Build the carried model, whatever its class.
+@META_ARCH_REGISTRY.register()
+def LazyModel(cfg: CfgNode) -> torch.nn.Module:  # noqa: N802 - registered under the name a CfgNode shows
+    """Any model but SMCA that a LazyConfig describes, such as the Faster R-CNN that the paper compares with.
 
     Raises:
         InputError: as :func:`model_parts_from_cfg`.
     """
     return build_model_from_data(_checked_model(cfg))
-
-
-@META_ARCH_REGISTRY.register()
-def LazyModel(cfg: CfgNode) -> torch.nn.Module:  # noqa: N802 - registered under the name a CfgNode shows
-    """Any model but SMCA that a LazyConfig describes, such as the Faster R-CNN that the paper compares with."""
-    return model_from_cfg(cfg)
 
 
 def _checked_model(cfg: CfgNode) -> dict:
@@ -193,8 +188,11 @@ def _reject_dead_edits(cfg: CfgNode, model: dict) -> None:
     _set_model_keys(derived, model, cfg.MODEL.SMCA.CONFIG)
     derived.MODEL.SMCA.LAZY_MODEL = cfg.MODEL.SMCA.LAZY_MODEL
     expected = dict(_leaves(derived.MODEL, "MODEL"))
+    # In json, since a CfgNode that was dumped and read has lists where it had tuples.
     for key, value in _leaves(cfg.MODEL, "MODEL"):
-        if key in LIVE_MODEL_KEYS or (key in expected and _equal(expected[key], value)):
+        if key in LIVE_MODEL_KEYS or (
+            key in expected and json.dumps(expected[key]) == json.dumps(value)
+        ):
             continue
         field = LAZY_FIELDS.get(key, "the matching field under `model`")
         source = cfg.MODEL.SMCA.CONFIG or "the config"
@@ -210,12 +208,3 @@ def _leaves(node: CfgNode, prefix: str) -> list[tuple[str, Any]]:
         path = f"{prefix}.{key}"
         found.extend(_leaves(value, path) if isinstance(value, CfgNode) else [(path, value)])
     return found
-
-
-def _equal(a: Any, b: Any) -> bool:
-    # A CfgNode that was dumped and read has lists where it had tuples.
-    return _without_tuples(a) == _without_tuples(b)
-
-
-def _without_tuples(value: Any) -> Any:
-    return [_without_tuples(v) for v in value] if isinstance(value, list | tuple) else value

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from smca.checkpoint import ModelInfo
+from smca.checkpoint.loading.load_report import fit
 from smca.description.model_data import build_model_from_data, lazy_model_as_data
 from smca.description.model_fields import NUM_CLASSES_FIELDS, find_field, num_classes_of
 from smca.modeling.encoder import parse_blocks
@@ -59,15 +61,7 @@ def _first_difference(own: dict, given: dict) -> str | None:
         other = theirs.get(field, value)
         if other != value and not _are_same_blocks(field, other, value):
             return f"model.{field} is {clip(printable(str(other)), 100)}, not {value}"
-    shapes, others = _shapes(own), _shapes(given)
-    for tensor, shape in shapes.items():
-        other = others.get(tensor)
-        if other is None:
-            return f"it has no {tensor}"
-        if other != shape:
-            return f"{tensor} is {list(other)}, not {list(shape)}"
-    extra = next((tensor for tensor in others if tensor not in shapes), None)
-    return None if extra is None else f"it has {extra}, too"
+    return fit(_state(own), _state(given))[1].misfit()
 
 
 def _unseen(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,9 +76,7 @@ def _are_same_blocks(field: str, one: Any, other: Any) -> bool:
     return field == "encoder.blocks" and parse_blocks(one) == parse_blocks(other)
 
 
-def _shapes(model: dict) -> dict[str, torch.Size]:
+def _state(model: dict) -> dict[str, Tensor]:
     # Shapes are all that is compared, so no memory is taken.
     with torch.device("meta"):
-        state = build_model_from_data(model).state_dict()
-    # Another kind of norm counts its batches, which nothing is computed from.
-    return {n: t.shape for n, t in state.items() if not n.endswith("num_batches_tracked")}
+        return build_model_from_data(model).state_dict()

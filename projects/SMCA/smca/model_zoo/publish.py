@@ -118,7 +118,8 @@ def write_shareable(shareable: Shareable, folder: Path, *, stem: str, kind: str)
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"{stem}_{digest[:8]}.{kind}"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, data)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     name = shareable.info.config_name
     return ZooEntry(
         name=stem,
@@ -195,13 +196,3 @@ def metrics_of(metrics: Mapping[str, float], *, moving_averages: bool) -> dict[s
         # Python compares integers that no float could hold.
         if isinstance(v, int | float) and abs(v) < math.inf
     }
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, or leave the one that was there.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    with replacing(path) as partial:
-        partial.write_bytes(data)

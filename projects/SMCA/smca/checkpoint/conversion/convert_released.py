@@ -1,7 +1,7 @@
 """Names and layouts of published DETR and single-scale SMCA checkpoints, into ours and back."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -33,14 +33,32 @@ _RULES = [
     (_DECODER + "point3.{leaf}", "decoder.modulation.layers.{i}.scale.{leaf}"),
     ("transformer.decoder.norm.{leaf}", "decoder.norm.{leaf}"),
 ]
+
+
+def _resnet_rules() -> list[tuple[str, str]]:
+    """Torchvision's names of a ResNet, and Detectron2's."""
+    rules = [("conv1.weight", "stem.conv1.weight"), ("bn1.{stat}", "stem.conv1.norm.{stat}")]
+    for stage in range(1, 5):
+        theirs, ours = f"layer{stage}.{{i}}.", f"res{stage + 1}.{{i}}."
+        rules += [
+            (theirs + "conv{123}.weight", ours + "conv{123}.weight"),
+            (theirs + "bn{123}.{stat}", ours + "conv{123}.norm.{stat}"),
+            (theirs + "downsample.0.weight", ours + "shortcut.weight"),
+            (theirs + "downsample.1.{stat}", ours + "shortcut.norm.{stat}"),
+        ]
+    return rules
+
+
+_RESNET_RULES = _resnet_rules()
+_RULES += [(f"backbone.0.body.{theirs}", f"backbone.{ours}") for theirs, ours in _RESNET_RULES]
 _PLACEHOLDERS = {
     "{i}": r"(\d+)",
     "{12}": "([12])",
     "{123}": "([123])",
     "{leaf}": "(weight|bias)",
+    "{stat}": r"(\w+)",
     "{path}": r"(in_proj_(?:weight|bias)|out_proj\.(?:weight|bias))",
 }
-_RESNET_PREFIX, _OUR_RESNET_PREFIX = "backbone.0.body.", "backbone."
 
 
 def convert_released(
@@ -94,15 +112,8 @@ def convert_name(name: str) -> str:
     Raises:
         InputError: if the tensor has no place in our models.
     """
-    if name.startswith(_RESNET_PREFIX):
-        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
-    for released, ours in _RULES:
-        if (target := _translate(name, released, ours)) is not None:
-            return target
-    raise InputError(
-        f"tensor {name!r} has no place in an SMCA or DETR detector of this project; "
-        "is this a checkpoint of another model?"
-    )
+    place = "an SMCA or DETR detector of this project; is this a checkpoint of another model?"
+    return _rename(name, _RULES, place)
 
 
 def released_name(name: str) -> str:
@@ -111,51 +122,17 @@ def released_name(name: str) -> str:
     Raises:
         InputError: if the released models have no such tensor.
     """
-    if name.startswith(_OUR_RESNET_PREFIX):
-        return _RESNET_PREFIX + _torchvision_resnet_name(name.removeprefix(_OUR_RESNET_PREFIX))
-    for released, ours in _RULES:
-        if (target := _translate(name, ours, released)) is not None:
-            return target
-    raise InputError(
-        f"tensor {name!r} has no place in the released models, which are DETR and single-scale SMCA"
-    )
+    backwards = [(ours, theirs) for theirs, ours in _RULES]
+    return _rename(name, backwards, "the released models, which are DETR and single-scale SMCA")
 
 
 def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A torchvision ResNet's tensors under our names; its classifier is left out."""
     return {
-        _OUR_RESNET_PREFIX + convert_resnet_name(name): tensor
+        "backbone." + _rename(name, _RESNET_RULES, "a torchvision ResNet"): tensor
         for name, tensor in state_dict.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
-
-
-def convert_resnet_name(name: str) -> str:
-    """Detectron2's name of a torchvision ResNet tensor, such as layer1.0.bn2.weight.
-
-    Raises:
-        InputError: if it is not one.
-    """
-    if match := re.fullmatch(r"conv1\.weight|bn1\.(\w+)", name):
-        return f"stem.conv1.norm.{match[1]}" if match[1] else "stem.conv1.weight"
-    match = re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn|downsample\.)(\d)\.(\w+)", name)
-    if match is None:
-        raise InputError(f"tensor {name!r} is not one of a torchvision ResNet")
-    stage, block, kind, number, leaf = match.groups()
-    is_norm = kind == "bn" or (kind == "downsample." and number == "1")
-    module = "shortcut" if kind == "downsample." else f"conv{number}"
-    return f"res{int(stage) + 1}.{block}.{module}{'.norm' if is_norm else ''}.{leaf}"
-
-
-def _torchvision_resnet_name(name: str) -> str:
-    if match := re.fullmatch(r"stem\.conv1\.(?:weight|norm\.(\w+))", name):
-        return f"bn1.{match[1]}" if match[1] else "conv1.weight"
-    match = re.fullmatch(r"res([2-5])\.(\d+)\.(?:conv(\d)|shortcut)\.(norm\.)?(\w+)", name)
-    if match is None:
-        raise InputError(f"tensor {name!r} is not one of a ResNet of this project")
-    stage, block, number, norm, leaf = match.groups()
-    modules = ("downsample.1", f"bn{number}") if norm else ("downsample.0", f"conv{number}")
-    return f"layer{int(stage) - 1}.{block}.{modules[number is not None]}.{leaf}"
 
 
 def _convert_names(
@@ -175,6 +152,14 @@ def _convert_names(
         more = f"; nor has any of {', '.join(repr(name) for name, _ in rest)}" if rest else ""
         raise InputError(f"{first}{more}") from first
     return targets
+
+
+def _rename(name: str, rules: Sequence[tuple[str, str]], place: str) -> str:
+    """By the first rule whose left side the name has the form of."""
+    for source, target in rules:
+        if (renamed := _translate(name, source, target)) is not None:
+            return renamed
+    raise InputError(f"tensor {name!r} has no place in {place}")
 
 
 def _translate(name: str, source: str, target: str) -> str | None:
