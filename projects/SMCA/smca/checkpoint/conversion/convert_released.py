@@ -1,13 +1,11 @@
 """Names and layouts of published DETR and single-scale SMCA checkpoints, into ours and back."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from smca.errors import InputError
-
 from .class_columns import CLASSIFIERS, select_classes
+from .name_rules import RESNET_RULES, convert_names, rename
 
 _ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
 
@@ -33,32 +31,7 @@ _RULES = [
     (_DECODER + "point3.{leaf}", "decoder.modulation.layers.{i}.scale.{leaf}"),
     ("transformer.decoder.norm.{leaf}", "decoder.norm.{leaf}"),
 ]
-
-
-def _resnet_rules() -> list[tuple[str, str]]:
-    """Torchvision's names of a ResNet, and Detectron2's."""
-    rules = [("conv1.weight", "stem.conv1.weight"), ("bn1.{stat}", "stem.conv1.norm.{stat}")]
-    for stage in range(1, 5):
-        theirs, ours = f"layer{stage}.{{i}}.", f"res{stage + 1}.{{i}}."
-        rules += [
-            (theirs + "conv{123}.weight", ours + "conv{123}.weight"),
-            (theirs + "bn{123}.{stat}", ours + "conv{123}.norm.{stat}"),
-            (theirs + "downsample.0.weight", ours + "shortcut.weight"),
-            (theirs + "downsample.1.{stat}", ours + "shortcut.norm.{stat}"),
-        ]
-    return rules
-
-
-_RESNET_RULES = _resnet_rules()
-_RULES += [(f"backbone.0.body.{theirs}", f"backbone.{ours}") for theirs, ours in _RESNET_RULES]
-_PLACEHOLDERS = {
-    "{i}": r"(\d+)",
-    "{12}": "([12])",
-    "{123}": "([123])",
-    "{leaf}": "(weight|bias)",
-    "{stat}": r"(\w+)",
-    "{path}": r"(in_proj_(?:weight|bias)|out_proj\.(?:weight|bias))",
-}
+_RULES += [(f"backbone.0.body.{theirs}", f"backbone.{ours}") for theirs, ours in RESNET_RULES]
 
 
 def convert_released(
@@ -87,7 +60,7 @@ def convert_released(
     if no_object_class is None:
         no_object_class = not any(".point1." in name for name in state_dict)
     converted = {}
-    for name, target in _convert_names(state_dict, convert_name).items():
+    for name, target in convert_names(state_dict, convert_name).items():
         tensor = state_dict[name]
         if target.startswith(CLASSIFIERS):
             tensor = select_classes(name, tensor, num_classes, no_object_class)
@@ -102,7 +75,7 @@ def convert_to_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         InputError: naming every tensor that the released models do not have, such as those of the
             full model's further scales.
     """
-    names = _convert_names(state_dict, released_name)
+    names = convert_names(state_dict, released_name)
     return {target: state_dict[name] for name, target in names.items()}
 
 
@@ -113,7 +86,7 @@ def convert_name(name: str) -> str:
         InputError: if the tensor has no place in our models.
     """
     place = "an SMCA or DETR detector of this project; is this a checkpoint of another model?"
-    return _rename(name, _RULES, place)
+    return rename(name, _RULES, place)
 
 
 def released_name(name: str) -> str:
@@ -123,52 +96,13 @@ def released_name(name: str) -> str:
         InputError: if the released models have no such tensor.
     """
     backwards = [(ours, theirs) for theirs, ours in _RULES]
-    return _rename(name, backwards, "the released models, which are DETR and single-scale SMCA")
+    return rename(name, backwards, "the released models, which are DETR and single-scale SMCA")
 
 
 def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A torchvision ResNet's tensors under our names; its classifier is left out."""
     return {
-        "backbone." + _rename(name, _RESNET_RULES, "a torchvision ResNet"): tensor
+        "backbone." + rename(name, RESNET_RULES, "a torchvision ResNet"): tensor
         for name, tensor in state_dict.items()
         if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
     }
-
-
-def _convert_names(
-    state_dict: Mapping[str, Tensor], convert: Callable[[str], str]
-) -> dict[str, str]:
-    """Name -> converted name, without batch counters; one error names all that have none."""
-    targets, failures = {}, []
-    for name in state_dict:
-        if name.endswith("num_batches_tracked"):
-            continue
-        try:
-            targets[name] = convert(name)
-        except InputError as error:
-            failures.append((name, error))
-    if failures:
-        (_, first), *rest = failures
-        more = f"; nor has any of {', '.join(repr(name) for name, _ in rest)}" if rest else ""
-        raise InputError(f"{first}{more}") from first
-    return targets
-
-
-def _rename(name: str, rules: Sequence[tuple[str, str]], place: str) -> str:
-    """By the first rule whose left side the name has the form of."""
-    for source, target in rules:
-        if (renamed := _translate(name, source, target)) is not None:
-            return renamed
-    raise InputError(f"tensor {name!r} has no place in {place}")
-
-
-def _translate(name: str, source: str, target: str) -> str | None:
-    """``name`` written as ``target`` if it has the form of ``source``."""
-    pattern = re.escape(source)
-    for placeholder, regex in _PLACEHOLDERS.items():
-        pattern = pattern.replace(re.escape(placeholder), regex)
-    match = re.fullmatch(pattern, name)
-    if match is None:
-        return None
-    values = iter(match.groups())
-    return re.sub(r"\{\w+\}", lambda _: next(values), target)

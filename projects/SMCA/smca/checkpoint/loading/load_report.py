@@ -14,7 +14,8 @@ from .class_rows import NamedClasses, carry_class_rows, resize_rows
 
 logger = logging.getLogger(__name__)
 
-QUERIES = "decoder.query_embedding.weight"
+_RESIZED = ("decoder.query_embedding.weight",)
+"""Tensors of which the first rows are loaded where there are more or fewer."""
 _BY_NAME = ": rows by class name"
 # Left in or out of a checkpoint without effect on predictions.
 _HARMLESS = ("num_batches_tracked", *(f"anchor_generator.cell_anchors.{i}" for i in range(9)))
@@ -130,13 +131,13 @@ def fit(
         partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
         resized = [f"{name}{_BY_NAME}" for name in sorted(partial)]
         classes = classes if carried else None
-    if QUERIES in own and QUERIES in given and QUERIES not in whole:
-        old, new = given[QUERIES], own[QUERIES]
+    for name in _RESIZED:
+        if name in whole or name not in own or name not in given:
+            continue
+        old, new = given[name], own[name]
         if old.shape[1:] == new.shape[1:]:
-            partial[QUERIES] = resize_rows(new, old)
-            resized.append(
-                f"{QUERIES}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}"
-            )
+            partial[name] = resize_rows(new, old)
+            resized.append(f"{name}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}")
     fitting = {**whole, **partial}
     outcome = LoadReport(
         source=source,
