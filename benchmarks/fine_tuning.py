@@ -16,15 +16,14 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from surroundings import surroundings
 
 from smca import model_zoo
 from smca.data import ensure_digits
-from smca.data.sources.class_names import fill_num_classes
-from smca.engine import apply_overrides, evaluate_only, prepare_training
+from smca.engine import RunInputs, evaluate_only, prepare_training
+from smca.experiments import apply_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH, TUNE = "digits/smca_single_scale", "digits/fine_tune"
@@ -74,7 +73,7 @@ def subset_by_name(folder: Path, args: argparse.Namespace) -> dict:
     names = derive(folder, "subset", SUBSET)
     start = [f"train.init_checkpoint={args.checkpoint}"]
     cfg = configure(folder, TUNE, names, start)
-    before = evaluate_only(cfg, resume=False)["bbox"]
+    before = evaluate_only(RunInputs(cfg, training=False), resume=False)["bbox"]
     curve = train(folder, TUNE, names, [*start, "train.max_iter=300"], period=300)
     final = curve[-1]
     print(
@@ -140,7 +139,7 @@ def configure(folder: Path, config: str, names: tuple[str, str], overrides: list
     cfg = model_zoo.get_config(config)
     # Registered data sets, where the recipe for data of one's own names files.
     cfg.dataloader = model_zoo.get_config(SCRATCH).dataloader
-    cfg = apply_overrides(
+    return apply_overrides(
         cfg,
         [
             f"dataloader.train.dataset.names={names[0]}",
@@ -151,8 +150,6 @@ def configure(folder: Path, config: str, names: tuple[str, str], overrides: list
             *overrides,
         ],
     )
-    fill_num_classes(cfg)
-    return cfg
 
 
 class Reached(Exception):  # noqa: N818 - it is no error
@@ -170,8 +167,7 @@ def train(
 ) -> list[dict]:
     """AP over steps; averaged weights where the recipe has them. Ends early at ``stop_at`` AP50."""
     cfg = configure(folder, config, names, [*overrides, f"train.evaluation.period={period}"])
-    torch.manual_seed(cfg.train.seed)
-    trainer, first, last = prepare_training(cfg, resume=False)
+    trainer, first, last = prepare_training(RunInputs(cfg, training=True), resume=False)
     prefix = "bbox_ema" if cfg.train.ema.enabled else "bbox"
     curve: list[dict] = []
     after_step = trainer.after_step

@@ -14,12 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 from detectron2.config import instantiate
 from surroundings import surroundings
 
 from smca import model_zoo
-from smca.engine import apply_overrides, prepare_training
+from smca.engine import RunInputs, prepare_training
+from smca.experiments import apply_overrides
 
 SINGLE = "digits/smca_single_scale"
 FULL = "digits/smca"
@@ -87,8 +87,7 @@ def train_briefly(variant: str, seed: int, iterations: int) -> dict[str, float]:
             cfg.dataloader.train.total_batch_size
         )
         cfg.lr_multiplier.drop_epochs = [0.8 * iterations / per_epoch]
-        torch.manual_seed(seed)
-        trainer, first, last = prepare_training(cfg, resume=False)
+        trainer, first, last = prepare_training(RunInputs(cfg, training=True), resume=False)
         trainer.train(first, last)  # evaluates once, after the last iteration
         lines = [json.loads(x) for x in (Path(output_dir) / "metrics.json").open()]
     losses = [line["total_loss"] for line in lines if "total_loss" in line]

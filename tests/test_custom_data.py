@@ -20,27 +20,23 @@ from hypothesis import strategies as st
 
 from helpers.custom_data import PETS, TINY_MODEL, data_overrides, pets, write_data_set
 from helpers.logs import logging_as_before
-from helpers.scripts import load_train_net
 from smca import Predictor
 from smca.data import class_names, fill_num_classes
-from smca.engine import apply_overrides
+from smca.engine import driver
+from smca.engine.driver import run_process
+from smca.experiments import apply_overrides, load_experiment
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "digits" / "custom_coco.py")
 
 
 @pytest.fixture(scope="module")
-def train_net():
-    return load_train_net()
-
-
-@pytest.fixture(scope="module")
-def run(train_net):
+def run():
     def call(output_dir, *overrides, flags=(), config=CONFIG, model=TINY_MODEL):
         overrides = [*model, f"train.output_dir={output_dir}", *overrides]
         arguments = ["--config-file", config, *flags, *overrides]
         with logging_as_before():
-            train_net.main(default_argument_parser().parse_args(arguments))
+            run_process(default_argument_parser().parse_args(arguments))
 
     return call
 
@@ -380,11 +376,13 @@ MUTATIONS = int(os.environ.get("SMCA_MUTATIONS", "80"))
 
 
 @pytest.fixture
-def quick(train_net, monkeypatch):
+def quick(monkeypatch):
     """What costs time and reads nothing of the data: loading the config file again, its log, and drawing."""
-    cfg = apply_overrides(train_net.load_config_file(CONFIG), TINY_MODEL)
-    monkeypatch.setattr(train_net, "load_config_file", lambda path: copy.deepcopy(cfg))
-    monkeypatch.setattr(train_net, "set_up_output", lambda cfg, args, **options: None)
+    cfg = load_experiment(CONFIG, TINY_MODEL)
+    monkeypatch.setattr(
+        driver, "load_experiment", lambda _, opts: apply_overrides(copy.deepcopy(cfg), opts)
+    )
+    monkeypatch.setattr(driver, "set_up_log", lambda cfg, **options: None)
     monkeypatch.setattr("smca.evaluation.hook.draw_curves", lambda *args, **options: None)
 
 

@@ -11,6 +11,8 @@ import cv2
 import pytest
 import torch
 
+from smca.engine import set_earlier_run_aside
+
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "tools" / "demo.py"
 # The demo as a user starts it, but with a data set that is made in no time.
@@ -139,16 +141,17 @@ def test_a_run_that_was_cut_off_is_gone_on_with(demo, tmp_path):
     assert not demo.is_unfinished(tmp_path)
 
 
-def test_a_finished_run_is_set_aside_with_its_pictures(demo, tmp_path, capsys):
-    names = ["last_checkpoint", "model_final.pth", "prior.png", "predictions/000001.png"]
+def test_a_finished_run_is_set_aside_with_its_pictures(demo, tmp_path):
+    names = ["model_final.pth", "prior.png", "predictions/000001.png"]
     fill(tmp_path, *names)
-    demo.set_aside(tmp_path)
+    demo.move_pictures(tmp_path, None)
+    assert (tmp_path / "prior.png").is_file()
+    aside = set_earlier_run_aside(str(tmp_path))
+    demo.move_pictures(tmp_path, aside)
     assert [p.name for p in tmp_path.iterdir()] == ["earlier_run_1"]
     for name in names:
-        assert (tmp_path / "earlier_run_1" / name).read_text() == name
-    assert "earlier_run_1" in capsys.readouterr().out
-    demo.set_aside(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["earlier_run_1"]
+        assert (aside / name).read_text() == name
+    demo.move_pictures(tmp_path, aside)
 
 
 def test_images_are_spread_over_those_with_objects(demo):

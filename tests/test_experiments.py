@@ -14,7 +14,8 @@ from PIL import Image
 
 from smca import model_zoo
 from smca.data import DigitsSpec, register_digits
-from smca.engine import apply_overrides, check_inputs, iteration_of_epoch, prepare_training
+from smca.engine import RunInputs, iteration_of_epoch, prepare_training
+from smca.experiments import apply_overrides
 
 COCO_TRAIN_IMAGES = 118287
 # Images per step, iterations in all, iterations of the rate's drops; by hand from 118,287 images.
@@ -138,9 +139,9 @@ def test_two_iterations_reach_every_parameter(name, tiny_coco, tmp_path, monkeyp
     # What the frozen norms of the COCO models would be loaded from cannot be downloaded here.
     monkeypatch.setattr("smca.engine.inputs.frozen_norm_without_weights", lambda model: False)
     cfg = _small_run(name, tmp_path)
-    check_inputs(cfg, training=True)
-    torch.manual_seed(0)
-    trainer, start, stop = prepare_training(cfg, resume=False)
+    inputs = RunInputs(cfg, training=True)
+    inputs.check()
+    trainer, start, stop = prepare_training(inputs, resume=False)
     assert (start, stop) == (0, 2)
     before = {k: v.clone() for k, v in trainer.model.named_parameters() if not v.requires_grad}
     trainer.train(start, stop)

@@ -11,8 +11,8 @@ from helpers.builders import REFERENCE
 from smca import model_zoo
 from smca.checkpoint import ModelInfo, build_model_from_info, model_info_from_lazy
 from smca.description.model_upgrade import up_to_date
-from smca.engine import load_config_file
 from smca.engine.run.run_settings import compare_with_start
+from smca.experiments import load_config_file
 from smca.modeling import CrossEntropyClassification, FocalClassification
 
 WRITTEN = json.loads((REFERENCE / "version_0.1.json").read_text())

@@ -21,6 +21,8 @@ from helpers.custom_data import TINY_MODEL, data_overrides, pets, write_data_set
 from helpers.logs import logging_as_before
 from helpers.scripts import load_train_net
 from smca.data import CLASSES, DigitsSpec, register_digits
+from smca.engine import driver, run_command
+from smca.engine.driver import run_process
 
 ROOT = Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "digits" / "smca_single_scale.py")
@@ -74,12 +76,12 @@ def train_net():
 
 
 @pytest.fixture(scope="module")
-def run(train_net):
+def run():
     def call(output_dir, *overrides, flags=(), config=CONFIG):
         overrides = [*SMALL, f"train.output_dir={output_dir}", *overrides]
         arguments = ["--config-file", config, *flags, *overrides]
         with logging_as_before():
-            train_net.main(default_argument_parser().parse_args(arguments))
+            run_process(default_argument_parser().parse_args(arguments))
 
     return call
 
@@ -176,7 +178,7 @@ def test_the_rate_follows_the_schedule(finished):
     assert [rate / rates[2] for rate in rates] == pytest.approx(expected)
 
 
-def test_the_drop_moves_with_the_length(train_net, run, tmp_path):
+def test_the_drop_moves_with_the_length(run, tmp_path):
     """A fifth of the training has the smaller rate, whether epochs or iterations say how long it is."""
     for name, length in (("a", "train.max_iter=5"), ("b", "train.epochs=1")):
         # The recipe's own, in place of what SMALL sets.
@@ -261,11 +263,9 @@ def test_resume_without_a_checkpoint_says_so_and_starts_at_0(run, finished, tmp_
 
 
 @pytest.mark.parametrize("how", ["init_checkpoint", "resume"])
-def test_eval_only_gives_the_trainings_own_numbers(
-    run, train_net, finished, tmp_path, monkeypatch, how
-):
+def test_eval_only_gives_the_trainings_own_numbers(run, finished, tmp_path, monkeypatch, how):
     results = []
-    monkeypatch.setattr(train_net, "print_csv_format", results.append)
+    monkeypatch.setattr(driver, "print_csv_format", results.append)
     folder = tmp_path / "run"
     if how == "resume":
         shutil.copytree(finished, folder)
@@ -467,18 +467,26 @@ def test_refuses_an_output_directory_that_is_none(run):
         run("x", "train.output_dir=null")
 
 
-def test_settings_are_checked_before_processes_are_started(train_net):
-    arguments = ["--config-file", CONFIG, "train.device=3"]
-    with pytest.raises(ValueError, match=r"train\.device=3 must be a word"):
-        train_net.load_experiment(train_net.build_parser().parse_args(arguments))
+def test_settings_are_checked_before_processes_are_started(train_net, monkeypatch):
+    monkeypatch.setattr(driver, "launch", lambda *_, **__: pytest.fail("too early"))
+    arguments = ["--config-file", "digits/smca_single_scale", "train.device=3"]
+    with pytest.raises(SystemExit, match=r"^train_net.py: train\.device=3 must be a word$"):
+        run_command(train_net.build_parser().parse_args(arguments))
+
+
+def test_an_experiment_of_the_zoo_by_name(run, refused, tmp_path):
+    run(tmp_path / "run", "train.max_iter=1", config="digits/smca_single_scale")
+    assert (tmp_path / "run" / "model_final.pth").is_file()
+    message = refused(config="digits/smca_singel_scale")
+    assert "did you mean digits/smca_single_scale" in message
 
 
 @pytest.mark.parametrize("step", ["lock_run", "set_earlier_run_aside"])
-def test_an_error_of_the_file_system_names_its_field(run, train_net, tmp_path, monkeypatch, step):
+def test_an_error_of_the_file_system_names_its_field(run, tmp_path, monkeypatch, step):
     def fail(folder):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    monkeypatch.setattr(train_net, step, fail)
+    monkeypatch.setattr(driver, step, fail)
     with pytest.raises(SystemExit) as ended:
         run(tmp_path / "run")
     assert str(ended.value.code) == (
@@ -650,7 +658,7 @@ def test_warnings_of_others_are_quiet(capsys):
 
 def test_help_shows_our_examples(train_net):
     text = " ".join(train_net.build_parser().format_help().split())
-    assert "train_net.py --config-file configs/smca_r50_50ep.py --num-gpus 8" in text
+    assert "train_net.py --config-file smca_r50_50ep --num-gpus 8" in text
     assert "the config.yaml of a run" in text
     assert "YACS" not in text
     assert "MODEL.WEIGHTS" not in text

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from smca import model_zoo
 from smca.analysis import PAPER, analyze_experiments, as_data, describe_environment, format_tables
 from smca.device import find_device
-from smca.engine import load_config_file
+from smca.experiments import load_config_file
 from smca.whole_file import replacing
 
 

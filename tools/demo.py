@@ -9,7 +9,6 @@ off goes on from its last checkpoint; a finished one is set aside and a new one 
 
 import argparse
 import contextlib
-import io
 import logging
 import math
 import os
@@ -36,18 +35,16 @@ with warnings.catch_warnings():
 
     from smca import model_zoo
     from smca.config import cfg_from_lazy
-    from smca.data import DigitsError
     from smca.engine import (
+        RunInputs,
         TrainingInterrupted,
-        apply_overrides,
-        check_inputs,
         has_checkpoint,
-        lock_run,
         prepare_training,
-        set_earlier_run_aside,
-        set_up_output,
+        start_run,
+        told_in_one_sentence,
     )
-    from smca.engine.settings.setting_checks import check_settings
+    from smca.errors import InputError
+    from smca.experiments import apply_overrides
     from smca.visualization import draw_detections, draw_priors, save_png
 
 EXPERIMENT = "digits/smca_single_scale"
@@ -56,7 +53,6 @@ NUM_PICTURES = 6
 SCORE_THRESHOLD = 0.3
 PRIOR_PICTURE = "prior.png"
 PICTURES = ("predictions", PRIOR_PICTURE)
-LOGGERS = ("detectron2", "fvcore", "smca")
 # Logs the traceback of an exception that it then raises.
 TRAIN_LOOP = "detectron2.engine.train_loop"
 SHOWN_LOGGERS = ("detectron2.utils.events", "smca.engine", "smca.evaluation.hook")
@@ -66,14 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    try:
-        run(args.output_dir, args.overrides)
-    except (ValueError, ImportError, OSError, FloatingPointError, DigitsError) as error:
-        # With the traceback, but only to log.txt.
-        logging.getLogger("smca").debug("The demo stopped.", exc_info=True)
-        sys.exit(f"demo: {error}")
-    except (KeyboardInterrupt, TrainingInterrupted):
-        sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
+    with told_in_one_sentence("demo"):
+        try:
+            run(args.output_dir, args.overrides)
+        except (InputError, OSError):
+            # With the traceback, but only to log.txt.
+            logging.getLogger("smca").debug("The demo stopped.", exc_info=True)
+            raise
+        except (KeyboardInterrupt, TrainingInterrupted):
+            sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,33 +83,30 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(output_dir: str, overrides: Sequence[str]) -> None:
-    """
+    """Train, draw and sum up; an unfinished demo in the folder is gone on with.
+
     Raises:
-        ValueError, ImportError, OSError, FloatingPointError, DigitsError: in one sentence.
+        InputError, OSError: in one sentence.
     """
     stages = {}
     with timed(stages, "data set and checks"):
         cfg = model_zoo.get_config(EXPERIMENT)
         cfg.train.output_dir = output_dir
-        apply_overrides(cfg, overrides)
-        check_settings(cfg, training=True)
+        inputs = RunInputs(apply_overrides(cfg, overrides), training=True)
         root = Path(cfg.train.output_dir)
         resume = is_unfinished(root)
-        check_inputs(cfg, training=True, resume=resume)
-        lock_run(root)
-        if not resume:
-            set_aside(root)
-        set_up(cfg, resume=resume)
+        start = start_run(inputs, resume=resume, terminal=make_brief)
+        move_pictures(root, start.aside)
     print(f"{'Going on with' if resume else 'Training'} {EXPERIMENT} in {root}", flush=True)
     with timed(stages, "training with evaluations"):
-        trainer, start, stop = prepare_training(cfg, resume=resume)
+        trainer, first, stop = prepare_training(inputs, resume=resume)
         weights = root / "model_final.pth"
-        if start >= stop and not weights.is_file():
-            raise ValueError(
+        if first >= stop and not weights.is_file():
+            raise InputError(
                 f"{root} holds an unfinished run that is past iteration {stop}: "
                 "give another --output-dir"
             )
-        trainer.train(start, stop)
+        trainer.train(first, stop)
     with timed(stages, "prediction and pictures"):
         draw_pictures(cfg, weights)
     numbers = {name: value for name, (value, _) in trainer.storage.latest().items()}
@@ -135,28 +129,17 @@ def is_unfinished(root: Path) -> bool:
     return has_checkpoint(str(root)) and not (root / PRIOR_PICTURE).is_file()
 
 
-def set_aside(root: Path) -> None:
-    """Move a finished demo into a folder of its own."""
-    aside = set_earlier_run_aside(str(root))
-    if aside is None:
-        return
+def move_pictures(root: Path, aside: Path | None) -> None:
+    """Of a finished demo, to where the rest of it went."""
     for name in PICTURES:
-        if (root / name).exists():
+        if aside is not None and (root / name).exists():
             (root / name).rename(aside / name)
-    print(f"{root} held an earlier run, now in {aside}", flush=True)
 
 
-def set_up(cfg: DictConfig, *, resume: bool) -> None:
-    """As for a training; all goes to log.txt, progress and warnings to the terminal, too."""
-    with contextlib.redirect_stdout(io.StringIO()) as swallowed:
-        args = argparse.Namespace(config_file="", eval_only=False)
-        set_up_output(cfg, args, keep_config=resume)
-    for name in LOGGERS:
-        for handler in logging.getLogger(name).handlers:
-            if getattr(handler, "stream", None) is swallowed:
-                handler.setStream(sys.stdout)
-                handler.addFilter(is_shown)
-                handler.setFormatter(BriefFormatter("%(message)s"))
+def make_brief(handler: logging.Handler) -> None:
+    """Progress and warnings only, on the terminal; log.txt has everything."""
+    handler.addFilter(is_shown)
+    handler.setFormatter(BriefFormatter("%(message)s"))
 
 
 def is_shown(record: logging.LogRecord) -> bool:

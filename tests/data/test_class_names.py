@@ -6,7 +6,7 @@ from detectron2.config import LazyConfig
 from helpers.builders import ROOT
 from helpers.custom_data import data_overrides, pets, write_data_set
 from smca.data import class_names, fill_num_classes
-from smca.engine import apply_overrides
+from smca.experiments import apply_overrides
 
 
 def config(name, *overrides):

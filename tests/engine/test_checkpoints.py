@@ -137,12 +137,6 @@ def test_all_are_kept_on_request(tmp_path):
     assert len(checkpoints(tmp_path)) == 6
 
 
-@pytest.mark.parametrize("keep", [-1, 0, 1])
-def test_fewer_than_two_cannot_be_kept(tmp_path, keep):
-    with pytest.raises(ValueError, match=f"max_to_keep={keep}: keep at least 2"):
-        tiny_training(tmp_path, max_to_keep=keep)
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_is_named_and_the_one_before_it_used(stopped, whole, damage, caplog):
     damage(stopped / NAMES[2])
@@ -283,30 +277,16 @@ def test_best(whole, tmp_path):
     assert not has_checkpoint(tmp_path)
 
 
-def full_disk(kind):
-    real = torch.save
-
+def test_a_full_disk(stopped, whole, monkeypatch):
     def save(content, file):
         real(content, file)
         file.flush()
         file.truncate(100)
-        error = OSError(errno.ENOSPC, "No space left on device")
-        if kind == "OSError":
-            raise error
-        try:
-            raise error
-        except OSError:
-            # As PyTorch's zip writer does, from C++.
-            raise RuntimeError("[enforce fail at inline_container.cc:664] .\nframe #0: ...")  # noqa: B904
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    return save
-
-
-@pytest.mark.parametrize("kind", ["OSError", "RuntimeError"])
-def test_a_full_disk(stopped, whole, kind, monkeypatch):
     before = {name: (stopped / name).read_bytes() for name in NAMES}
-    training = tiny_training(stopped)
-    monkeypatch.setattr(torch, "save", full_disk(kind))
+    training, real = tiny_training(stopped), torch.save
+    monkeypatch.setattr(torch, "save", save)
     with pytest.raises(CheckpointWriteError, match=r"model_final\.pth: No space left") as caught:
         training.resume(STEPS)
     assert "\n" not in str(caught.value)
@@ -317,9 +297,12 @@ def test_a_full_disk(stopped, whole, kind, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_disk_that_really_is_full(stopped):
+@pytest.mark.parametrize("rows", [1, 10**6])
+def test_a_disk_that_really_is_full(stopped, rows, monkeypatch):
+    """Shown by the file when it is closed or, of a larger one, to PyTorch's writer, which raises another error."""
     training = tiny_training(stopped)
     training.checkpointer.resume()
+    monkeypatch.setattr(training.checkpointer, "_weights", lambda *_: {"w": torch.zeros(rows)})
     (stopped / "model_0000006.pth.part").symlink_to("/dev/full")
     with pytest.raises(CheckpointWriteError, match=r"model_0000006\.pth: No space left on device"):
         training.checkpointer.save(6)
@@ -327,13 +310,14 @@ def test_a_disk_that_really_is_full(stopped):
     assert tiny_training(stopped).checkpointer.resume() == 6
 
 
-def test_an_error_without_a_message(tmp_path, monkeypatch):
+def test_another_error_of_the_writer_is_no_full_disk(tmp_path, monkeypatch):
     def fail(*_):
-        raise RuntimeError
+        raise RuntimeError("a bug")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(CheckpointWriteError, match=r"model_0000002\.pth: RuntimeError;"):
+    with pytest.raises(RuntimeError, match="a bug"):
         tiny_training(tmp_path).checkpointer.save(2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_that_is_gone(tmp_path):

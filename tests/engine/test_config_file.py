@@ -5,8 +5,8 @@ import pytest
 from detectron2.config import LazyConfig, instantiate
 
 from smca.description.model_data import lazy_model_as_data
-from smca.engine import apply_overrides, load_config_file
 from smca.engine.settings.setting_checks import check_settings
+from smca.experiments import apply_overrides, load_config_file
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PARTS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")

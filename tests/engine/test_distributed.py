@@ -20,7 +20,8 @@ from helpers.distributed import (
     train_with_norm_and_dropout,
 )
 from smca.data import register_digits
-from smca.engine import launch, load_config_file
+from smca.engine import launch
+from smca.experiments import load_config_file
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

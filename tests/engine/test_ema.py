@@ -108,11 +108,3 @@ def test_names_are_the_models_own():
     source = model()
     names = WeightAverage(source, decay=0.5).state_dict()["model"].keys()
     assert names == source.state_dict().keys()
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0, float("nan")])
-def test_decays_that_make_no_average(decay):
-    with pytest.raises(
-        ValueError, match=rf"train\.ema\.decay {decay} must be at least 0 and below 1"
-    ):
-        WeightAverage(model(), decay=decay)

@@ -1,5 +1,6 @@
 """Each setting that cannot work is one sentence, before anything is built or written."""
 
+import math
 import os
 import re
 
@@ -10,8 +11,10 @@ from omegaconf import OmegaConf
 from smca import model_zoo
 from smca.checkpoint import ModelInfo
 from smca.data import CLASSES, DigitsSpec, register_digits
-from smca.engine import apply_overrides, check_inputs, inputs
+from smca.engine import RunInputs, inputs
 from smca.engine.settings import best_metric
+from smca.errors import InputError
+from smca.experiments import apply_overrides
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,8 +34,12 @@ def cfg(tmp_path):
     return cfg
 
 
+def check_inputs(cfg, *, training, **options):
+    RunInputs(cfg, training=training).check(**options)
+
+
 def refuse(cfg, message, **options):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         check_inputs(cfg, training=True, **options)
     assert "\n" not in str(caught.value)
 
@@ -68,14 +75,14 @@ def test_batches(cfg, nothing_built, batch_size, steps, message):
     refuse(cfg, message)
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "float32", "half"])
+@pytest.mark.parametrize("dtype", ["fp16", "float32", "half", "torch.bfloat16", ""])
 def test_amp(cfg, nothing_built, dtype):
     cfg.train.amp.enabled = True
     cfg.train.amp.dtype = dtype
     refuse(cfg, rf"train\.amp\.dtype='{dtype}' must be bfloat16 or float16")
 
 
-@pytest.mark.parametrize("decay", [1.0, -0.5, 2])
+@pytest.mark.parametrize("decay", [1.0, -0.5, 2, math.nan])
 def test_ema(cfg, nothing_built, decay):
     cfg.train.ema.enabled = True
     cfg.train.ema.decay = decay
@@ -220,14 +227,14 @@ def test_an_output_directory_of_others(cfg, tmp_path, nothing_built):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("+model.surprise=1", "model of this config cannot be built: .*surprise"),
-        ("+optimizer.surprise=1", "optimizer of this config cannot be built: .*surprise"),
-        ("+optimizer.params.surprise=1", "optimizer of this config cannot be built: .*surprise"),
-        ("+lr_multiplier.surprise=1", "lr_multiplier of this config cannot be built: .*surprise"),
-        (
-            "+dataloader.test.dataset.surprise=1",
-            r"dataloader\.test\.dataset of this config cannot be",
-        ),
+        ("+model.surprise=1", r"^model \(.*\) cannot be built: .*surprise"),
+        ("+model.encoder.surprise=1", r"^model.encoder \(.*\) cannot be built: .*surprise"),
+        ("+optimizer.surprise=1", r"^optimizer \(.*\) cannot be built: .*surprise"),
+        ("+optimizer.params.surprise=1", r"^optimizer.params \(.*\) cannot be built: .*surprise"),
+        ("+lr_multiplier.surprise=1", r"^lr_multiplier \(.*\) cannot be built: .*surprise"),
+        ("+dataloader.train.surprise=1", r"^dataloader\.train \(.*\) cannot be"),
+        ("+dataloader.test.dataset.surprise=1", r"^dataloader\.test\.dataset \(.*\) cannot be"),
+        ("+dataloader.evaluator.surprise=1", r"^dataloader\.evaluator \(.*\) cannot be"),
         ("model.encoder.num_heads=7", "7"),
     ],
 )
@@ -291,13 +298,16 @@ def test_more_epochs_than_any_training_has(cfg):
     refuse(cfg, r"^train\.epochs=1e\+30 is .* iterations of this data set, at most 1000000000")
 
 
-def test_a_norm_of_detectron2s_own_model():
-    cfg = model_zoo.get_config("digits/faster_rcnn")
-    cfg.model.backbone.norm = "XX"
-    with pytest.raises(
-        ValueError, match=r"^model of this config cannot be built: there is no 'XX'"
-    ):
-        inputs._build(cfg.model, "model")
+def own_loss(**_):
+    raise ValueError("not enough values to unpack")
+
+
+def test_what_a_part_of_ones_own_raises_keeps_its_traceback(cfg):
+    cfg.model.criterion._target_ = own_loss
+    with pytest.raises(ValueError, match="not enough values") as caught:
+        RunInputs(cfg, training=True).check()
+    assert not isinstance(caught.value, InputError)
+    assert any(entry.name == "own_loss" for entry in caught.traceback)
 
 
 def test_an_encoder_has_a_block(cfg):
@@ -311,7 +321,7 @@ def test_an_encoder_has_a_block(cfg):
         (None, r"^dataloader\.train\.mapper=None is none: it must turn a dataset dict"),
         (
             {"_target_": "smca.data.DetectionMapper", "is_train": True},
-            r"^dataloader\.train\.mapper of this config cannot be built: .*augmentations",
+            r"^dataloader\.train\.mapper \(.*\) cannot be built: .*augmentations",
         ),
     ],
 )

@@ -4,7 +4,7 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig, OmegaConf
 
 from smca import model_zoo
-from smca.engine import apply_overrides
+from smca.experiments import apply_overrides
 
 
 def scale_by(images, *, factor: float = 1.0, **extra) -> float:

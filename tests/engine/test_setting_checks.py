@@ -9,9 +9,8 @@ from detectron2.engine import HookBase
 from omegaconf import OmegaConf
 
 from smca import model_zoo
-from smca.engine import apply_overrides
 from smca.engine.settings.setting_checks import ALWAYS, ANYWHERE, TRAINING, check_settings
-from smca.experiments import DATA_TEMPLATES
+from smca.experiments import DATA_TEMPLATES, apply_overrides
 
 NAME = "digits/smca_single_scale"
 COUNTS = (

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from helpers.builders import small_model, training_input
 from helpers.tiny_training import CallAt, TinyModel, assert_same, augment, tiny_training
 from smca.engine import MixedPrecision, NonFiniteError, Trainer, WeightAverage
 from smca.engine.trainer import StepError
+from smca.errors import InputError
 
 # Objects per image: an image without any, and unequal halves of the batch.
 COUNTS = [3, 0, 1, 5]
@@ -540,17 +542,35 @@ def test_what_was_trained_before_an_error_is_saved_and_the_images_are_named(tmp_
     assert_same(resumed.everything(), whole.everything())
 
 
-def test_a_batch_that_cannot_be_loaded_says_why(tmp_path):
-    def load(record):
-        if training.trainer.iter == 1:
-            raise ValueError("x.jpg: it cannot be read as an image (truncated)")
-        return record
-
-    training = tiny_training(tmp_path, num_workers=0, period=0)
-    training.trainer.loader._source.mapper = lambda record: load(augment(record))
-    with pytest.raises(StepError, match=r"iteration 1 .* cannot be done: x.jpg: it cannot be read"):
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_batch_that_cannot_be_loaded_says_why(tmp_path, num_workers):
+    training = failing_at_one_image(tmp_path, InputError("x.jpg: it is cut off"), num_workers)
+    with pytest.raises(
+        StepError, match=r"iteration \d .* cannot be done: x.jpg: it is cut off; what"
+    ):
         training.run(0, 3)
-    assert (tmp_path / "model_0000000.pth").exists()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_bug_of_a_mapper_keeps_its_traceback(tmp_path, num_workers, caplog):
+    training = failing_at_one_image(tmp_path, ValueError("not enough to unpack"), num_workers)
+    with pytest.raises(ValueError, match="not enough to unpack") as caught:
+        training.run(0, 3)
+    assert not isinstance(caught.value, StepError)
+    assert "Exception during training" in caplog.text
+    assert "in load" in caplog.text
+    assert re.match(r"in iteration \d \(its images\)", caught.value.__notes__[0])
+
+
+def failing_at_one_image(folder, error, num_workers):
+    def load(record):
+        if record["file_name"] == "3.jpg":
+            raise error
+        return augment(record)
+
+    training = tiny_training(folder, num_workers=num_workers, period=0)
+    training.trainer.loader._source.mapper = load
+    return training
 
 
 def test_an_error_between_step_and_schedule_saves_nothing_half(tmp_path):

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from smca.data import DigitsSpec, TrainLoader, build_test_loader, register_digits
 from smca.engine import CheckpointHook, RunCheckpointer, Trainer, WeightAverage
 from smca.engine.training import _distribute
+from smca.errors import InputError
 from smca.evaluation import CocoEvaluator
 
 from .builders import small_model
@@ -156,7 +157,7 @@ def fail_to_load_in_one_process(folder: str, how: str) -> None:
         if record["number"] == comm.get_rank() == 1 and trainer.iter == 2:
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            raise ValueError("broken.jpg: it is cut off")
+            raise InputError("broken.jpg: it is cut off")
         return {"x": torch.ones(3), "file_name": "x.jpg"}
 
     data = [{"number": i} for i in range(2)]

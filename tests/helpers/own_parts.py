@@ -12,7 +12,8 @@ from smca import Predictor, model_zoo
 from smca.config import cfg_from_lazy
 from smca.data import DigitsSpec, register_digits
 from smca.description.allowed_targets import allow_targets_of
-from smca.engine import apply_overrides, prepare_training
+from smca.engine import RunInputs, prepare_training
+from smca.experiments import apply_overrides
 
 from .builders import small_config
 from .odd_images import picture
@@ -65,7 +66,7 @@ class TrainAndPredict:
 
     def _run(self, cfg: DictConfig, *, resume: bool):
         torch.manual_seed(0)
-        trainer, start, stop = prepare_training(cfg, resume=resume)
+        trainer, start, stop = prepare_training(RunInputs(cfg, training=True), resume=resume)
         trainer.train(start, stop)
         return trainer
 

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from helpers.checkpoints import zoo_checkpoint
 from helpers.odd_images import picture
 from smca import Predictor, model_zoo
-from smca.engine.training import evaluate
+from smca.engine import RunInputs
 from smca.inference.command import command
 from smca.inference.trained_model import load_checkpoint
 
@@ -74,7 +74,7 @@ def reported(weights, dataset):
     cfg.dataloader.test.num_workers = 0
     assert cfg.dataloader.test.batch_size > 1
     model, _ = load_checkpoint(weights)
-    ap = evaluate(cfg, model)["bbox"]["AP"]
+    ap = RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"]
     # Neither nothing nor everything, so that other boxes give another number.
     assert 10 < ap < 95
     return ap
@@ -144,9 +144,9 @@ def test_in_batches_of_any_size(weights, dataset, reported):
     cfg.dataloader.test.batch_size = 1
     model, _ = load_checkpoint(weights)
 
-    assert evaluate(cfg, model)["bbox"]["AP"] == pytest.approx(reported, abs=TOLERANCE)
+    assert RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] == pytest.approx(reported, abs=TOLERANCE)
 
     # And without the isolation the number would be another one.
     cfg.dataloader.test.batch_size = len(SIZES)
     model.isolate_images = False
-    assert abs(evaluate(cfg, model)["bbox"]["AP"] - reported) > 100 * TOLERANCE
+    assert abs(RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] - reported) > 100 * TOLERANCE

@@ -1,5 +1,6 @@
 """Things that one process does for all."""
 
+import pickle
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,8 +33,8 @@ def as_lost_process(error: Exception) -> LostProcessError | None:
 def run_on_main(call: Callable[[], T]) -> T:
     """Call in the main process only; its result, or its exception, in every process.
 
-    There the exception has the attribute ``is_told``, true in all processes but the main one, which is to tell it.
-    All processes must come here, else they would wait for each other.
+    In the others the exception is a copy with the attribute ``is_told``, which is true: the main process tells it. All
+    processes must come here, else they would wait for each other.
     """
     value = error = None
     if comm.is_main_process():
@@ -42,8 +43,20 @@ def run_on_main(call: Callable[[], T]) -> T:
         except Exception as e:
             error = e
     with waiting_for("rank 0, which does something for all"):
-        value, error = comm.all_gather((value, error))[0]
+        value, copied = comm.all_gather((value, error and _portable(error)))[0]
     if error is not None:
-        error.is_told = not comm.is_main_process()
+        # Not its copy, which has no traceback.
         raise error
+    if copied is not None:
+        copied.is_told = True
+        raise copied
     return value
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return LostProcessError(f"rank 0 failed ({type(error).__name__}: {error})")
+    return error

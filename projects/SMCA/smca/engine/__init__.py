@@ -1,18 +1,16 @@
+"""Training and evaluation of an experiment, in one or several processes."""
+
 from smca.engine.run.checkpoints import CheckpointHook, CheckpointWriteError, RunCheckpointer
 from smca.engine.run.run_directory import has_checkpoint, set_earlier_run_aside
 from smca.engine.run.run_lock import lock_run, unlock_runs
-from smca.engine.run.run_settings import set_up_output
-from smca.experiments.config_file import load_config_file
-from smca.experiments.overrides import apply_overrides
-from smca.main_process import run_on_main
 
-from .ema import WeightAverage
-from .inputs import check_inputs
+from .averages import WeightAverage
+from .driver import run_command, start_run, told_in_one_sentence
+from .inputs import RunInputs
 from .launcher import launch
 from .nonfinite import NonFiniteError
-from .param_groups import get_param_groups
 from .precision import MixedPrecision
-from .schedule import EpochSchedule, iteration_of_epoch
+from .schedule import EpochSchedule, get_param_groups, iteration_of_epoch
 from .stop_signal import TrainingInterrupted
 from .trainer import Trainer
 from .training import evaluate_only, prepare_training
@@ -24,21 +22,20 @@ __all__ = [
     "MixedPrecision",
     "NonFiniteError",
     "RunCheckpointer",
+    "RunInputs",
     "Trainer",
     "TrainingInterrupted",
     "WeightAverage",
-    "apply_overrides",
-    "check_inputs",
     "evaluate_only",
     "get_param_groups",
     "has_checkpoint",
     "iteration_of_epoch",
     "launch",
-    "load_config_file",
     "lock_run",
     "prepare_training",
-    "run_on_main",
+    "run_command",
     "set_earlier_run_aside",
-    "set_up_output",
+    "start_run",
+    "told_in_one_sentence",
     "unlock_runs",
 ]

@@ -65,6 +65,8 @@ def launch(
         try:
             _run_and_leave(main, args)
         except Exception as error:
+            if getattr(error, "is_told", False):
+                sys.exit(1)
             lost = as_lost_process(error)
             if lost is None:
                 raise
@@ -117,6 +119,8 @@ def _worker(
             _end_now(end.code or 0)
         reports.put((rank, end.code, False))
     except Exception as error:
+        if getattr(error, "is_told", False):
+            _end_now(1)
         lost = as_lost_process(error)
         # What the pipe of the reports holds, without a reader.
         text = traceback.format_exc()[-30_000:] if lost is None else str(lost)

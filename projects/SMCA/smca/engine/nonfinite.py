@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
 
-class NonFiniteError(FloatingPointError):
+
+class NonFiniteError(InputError, FloatingPointError):
     """A loss, gradient or matching cost is not finite; parameters are as they were before the step."""
 
 

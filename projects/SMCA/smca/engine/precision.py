@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from smca.errors import InputError
-
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -20,15 +18,10 @@ class MixedPrecision:
         """
         Args:
             device_type: "cuda" or "cpu".
-            dtype: "bfloat16", "float16" or None.
-
-        Raises:
-            InputError: for another dtype.
+            dtype: one of ``DTYPES``, or None.
         """
-        if dtype is not None and dtype not in DTYPES:
-            raise InputError(f"train.amp.dtype {dtype!r} must be one of {', '.join(DTYPES)}")
         self._device_type = device_type
-        self._dtype = DTYPES.get(dtype)
+        self._dtype = None if dtype is None else DTYPES[dtype]
         scaling = self._dtype is torch.float16
         self._scaler = torch.amp.GradScaler(device_type) if scaling else None
         self._unscaled = False

@@ -1,4 +1,4 @@
-"""How long a training is, and what becomes of its learning rate on the way."""
+"""How long a training is, and which learning rates its parameters have on the way."""
 
 import inspect
 import math
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from detectron2.utils.registry import locate
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
+from torch import nn
 
 from smca.errors import InputError
 
@@ -53,20 +54,26 @@ def few_steps_warning(max_iter: int, iterations_per_epoch: float, *, by_epochs: 
     )
 
 
-def learning_rate_factor(cfg: DictConfig) -> float:
-    """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for.
+def get_param_groups(model: nn.Module, *, backbone_lr: float) -> list[dict]:
+    """Trainable parameters for an optimiser: the backbone's with a rate of its own, all others with the default.
 
-    Raises:
-        InputError: for an unknown rule, or a reference that is no batch size.
+    Args:
+        model: a detector whose backbone is the child ``backbone``.
+        backbone_lr: learning rate of the backbone's trainable parameters.
     """
-    rule, reference = cfg.train.lr_scaling.rule, cfg.train.lr_scaling.reference_batch_size
-    if reference < 1:
-        raise InputError(f"train.lr_scaling.reference_batch_size {reference} must be at least 1")
-    ratio = cfg.dataloader.train.total_batch_size / reference
-    rules = {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
-    if rule not in rules:
-        raise InputError(f"train.lr_scaling.rule {rule!r} must be null, linear or sqrt")
-    return rules[rule]
+    backbone, rest = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (backbone if name.startswith("backbone.") else rest).append(parameter)
+    groups = [{"params": rest}, {"params": backbone, "lr": backbone_lr}]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate_factor(cfg: DictConfig) -> float:
+    """What ``train.lr_scaling`` makes of a batch size other than the one that the learning rate is for."""
+    scaling = cfg.train.lr_scaling
+    ratio = cfg.dataloader.train.total_batch_size / scaling.reference_batch_size
+    return {None: 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[scaling.rule]
 
 
 def fill_schedule(node: DictConfig, **known: float | None) -> None:

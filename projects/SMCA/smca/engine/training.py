@@ -1,23 +1,17 @@
-"""From a LazyConfig to a trained or evaluated model: what ``train_net.py`` does."""
+"""From a run's inputs to a trained or evaluated model."""
 
-import copy
 import inspect
 import logging
 
-import torch
 from detectron2.config import instantiate
 from detectron2.engine import hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
-from smca.checkpoint import model_info_from_lazy
-from smca.data import TrainLoader
-from smca.device import find_device
+from smca.description.model_info import model_info_from_lazy
 from smca.engine.run.checkpoints import CheckpointHook, RunCheckpointer
 from smca.engine.run.newest_checkpoint import load_newest_weights
 from smca.engine.run.record import RecordHook
@@ -28,15 +22,10 @@ from smca.errors import InputError
 from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
-from .ema import WeightAverage
-from .inputs import initialize, model_class_names
+from .averages import WeightAverage
+from .inputs import RunInputs
 from .precision import MixedPrecision
-from .schedule import (
-    few_steps_warning,
-    fill_schedule,
-    iteration_of_epoch,
-    learning_rate_factor,
-)
+from .schedule import few_steps_warning, iteration_of_epoch
 from .trainer import Trainer
 
 logger = logging.getLogger("smca.engine")
@@ -45,40 +34,28 @@ logger = logging.getLogger("smca.engine")
 FLOAT16_SKIPS = 16
 
 
-def evaluate(cfg: DictConfig, model: nn.Module) -> dict:
-    """Run the config's evaluator over its test data; results by task, empty on ranks other than the first."""
-    return inference_on_dataset(
-        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    )
-
-
-def build_model(cfg: DictConfig) -> nn.Module:
-    model = instantiate(cfg.model).to(find_device(cfg.train.device, option="train.device"))
-    if model.device.type == "cuda":
-        # As the images are laid out; weights in another way would be copied in each forward pass.
-        model = model.to(memory_format=torch.channels_last)
-    return model
-
-
-def evaluate_only(cfg: DictConfig, *, resume: bool) -> dict:
+def evaluate_only(inputs: RunInputs, *, resume: bool) -> dict:
     """Evaluate ``train.init_checkpoint``, or with ``resume`` the last checkpoint of ``train.output_dir``.
+
+    Returns:
+        Results by task, empty on ranks other than the first.
 
     Raises:
         InputError: if there is no such checkpoint.
     """
-    model = build_model(cfg)
-    if resume and has_checkpoint(cfg.train.output_dir):
-        load_newest_weights(model, cfg.train.output_dir, class_names=model_class_names(cfg))
+    folder = inputs.cfg.train.output_dir
+    if resume and has_checkpoint(folder):
+        load_newest_weights(inputs.model, folder, class_names=inputs.class_names)
     else:
-        initialize(cfg, model, training=False)
-    return evaluate(cfg, model)
+        inputs.initialize()
+    return inputs.evaluate(inputs.model)
 
 
-def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, int]:
-    """Build everything a training needs and load its weights.
+def prepare_training(inputs: RunInputs, *, resume: bool) -> tuple[Trainer, int, int]:
+    """The trainer of a run, with its hooks and weights.
 
     Args:
-        cfg: experiment with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and ``train``.
+        inputs: of the run.
         resume: continue from the last checkpoint of ``train.output_dir`` if there is one.
 
     Returns:
@@ -87,61 +64,48 @@ def prepare_training(cfg: DictConfig, *, resume: bool) -> tuple[Trainer, int, in
     Raises:
         InputError: if weights do not fit, or are needed and not given.
     """
-    settings = cfg.train
+    cfg, settings = inputs.cfg, inputs.cfg.train
     resuming = resume and has_checkpoint(settings.output_dir)
     if resume and not resuming:
         logger.warning(
             "--resume: %s holds no checkpoint, so training starts at iteration 0.",
             settings.output_dir,
         )
-    # As the user wrote it; building puts objects into it.
-    given = copy.deepcopy(cfg)
-    changes = run_on_main(lambda: compare_with_start(given)) if resuming else []
-    model = build_model(cfg)
+    changes = run_on_main(lambda: compare_with_start(cfg)) if resuming else []
+    loader, max_iter = inputs.train_loader, inputs.max_iter
     if not resuming:
-        initialize(cfg, model, training=True)
-    optimizer = _build_optimizer(cfg, model)
-    loader = instantiate(cfg.dataloader.train)
-    per_epoch = loader.iterations_per_epoch
-    max_iter = settings.max_iter or iteration_of_epoch(settings.epochs, per_epoch)
-    fill_schedule(
-        cfg.lr_multiplier,
-        iterations_per_epoch=per_epoch,
-        max_iter=max_iter,
-        training_epochs=None if settings.max_iter else settings.epochs,
-    )
-
-    checkpointer = _build_checkpointer(cfg, model, optimizer, loader)
+        inputs.initialize()
+    checkpointer = _build_checkpointer(inputs)
     trainer = checkpointer.trainer
-    trainer.register_hooks(_build_hooks(cfg, checkpointer, per_epoch, max_iter))
-    start = _resume(checkpointer, given, changes, max_iter) if resuming else 0
+    trainer.register_hooks(_build_hooks(inputs, checkpointer))
+    start = _resume(checkpointer, cfg, changes, max_iter) if resuming else 0
     logger.info(
         "Training %d iterations of %d images (%.2f epochs of %d images) on %d x %s.",
-        max_iter, loader.total_batch_size, max_iter / per_epoch, loader.num_images,
-        comm.get_world_size(), model.device.type,
+        max_iter, loader.total_batch_size, max_iter / loader.iterations_per_epoch, loader.num_images,
+        comm.get_world_size(), inputs.device.type,
     )  # fmt: skip
-    few = few_steps_warning(max_iter, per_epoch, by_epochs=not settings.max_iter)
+    few = few_steps_warning(max_iter, loader.iterations_per_epoch, by_epochs=not settings.max_iter)
     if few is not None and start == 0:
         logger.warning(few)
     return trainer, start, max_iter
 
 
-def _build_checkpointer(
-    cfg: DictConfig, model: nn.Module, optimizer: Optimizer, loader: TrainLoader
-) -> RunCheckpointer:
+def _build_checkpointer(inputs: RunInputs) -> RunCheckpointer:
     """The trainer, and what saves all of it."""
-    settings = cfg.train
+    settings, model = inputs.cfg.train, inputs.model
+    # Before the wrapper, whose parameters are the same.
+    optimizer = inputs.optimizer
     distributed = _distribute(model, settings.ddp)
     # Behind the wrapper, which gives all processes the same weights.
     average = WeightAverage(model, decay=settings.ema.decay) if settings.ema.enabled else None
     trainer = Trainer(
         model=distributed,
-        loader=loader,
+        loader=inputs.train_loader,
         optimizer=optimizer,
         clip_grad_norm=settings.clip_grad_norm,
         accumulate_steps=settings.accumulate_steps,
         precision=MixedPrecision(
-            device_type=model.device.type,
+            device_type=inputs.device.type,
             dtype=settings.amp.dtype if settings.amp.enabled else None,
         ),
         average=average,
@@ -153,37 +117,26 @@ def _build_checkpointer(
         model=model,
         trainer=trainer,
         average=average,
-        info=model_info_from_lazy(cfg, class_names=model_class_names(cfg)),
+        info=model_info_from_lazy(inputs.cfg, class_names=inputs.class_names),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
 
 
 def _resume(
-    checkpointer: RunCheckpointer, given: DictConfig, changes: list[str], max_iter: int
+    checkpointer: RunCheckpointer, cfg: DictConfig, changes: list[str], max_iter: int
 ) -> int:
     """Go on from the newest checkpoint; returns the first iteration to do, and says what differs from the start."""
     start = checkpointer.resume()
     if start > max_iter:
         raise InputError(
-            f"--resume: {given.train.output_dir} holds {start} iterations, and this training is to end after "
+            f"--resume: {cfg.train.output_dir} holds {start} iterations, and this training is to end after "
             f"{max_iter}; raise train.max_iter or train.epochs, or give another train.output_dir"
         )
     for change in changes:
         logger.warning("--resume: %s.", change)
     if changes:
-        run_on_main(lambda: record_resumption(given))
+        run_on_main(lambda: record_resumption(cfg))
     return start
-
-
-def _build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
-    factor = learning_rate_factor(cfg)
-    for group in optimizer.param_groups:
-        group["lr"] *= factor
-    if factor != 1:
-        logger.info("Learning rates are multiplied by %.4g for the batch size.", factor)
-    return optimizer
 
 
 def _distribute(model: nn.Module, settings: DictConfig) -> nn.Module:
@@ -202,22 +155,21 @@ def _tolerated_skips(settings: DictConfig) -> int:
     return FLOAT16_SKIPS if settings.amp.enabled and settings.amp.dtype == "float16" else 0
 
 
-def _build_hooks(
-    cfg: DictConfig, checkpointer: RunCheckpointer, per_epoch: float, max_iter: int
-) -> list:
-    settings, average = cfg.train, checkpointer.average
+def _build_hooks(inputs: RunInputs, checkpointer: RunCheckpointer) -> list:
+    settings, average = inputs.cfg.train, checkpointer.average
+    per_epoch = inputs.train_loader.iterations_per_epoch
 
     def evaluate_weights() -> dict:
         checkpointer.average_statistics()
-        results = evaluate(cfg, checkpointer.model)
+        results = inputs.evaluate(checkpointer.model)
         if average is not None:
-            averaged = evaluate(cfg, average.model)
+            averaged = inputs.evaluate(average.model)
             results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
         return results
 
     return [
         hooks.IterationTimer(),
-        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        hooks.LRScheduler(scheduler=inputs.schedule),
         CheckpointHook(checkpointer, _period(settings.checkpointer, per_epoch)),
         EvaluationHook(
             period=_period(settings.evaluation, per_epoch),
@@ -228,7 +180,9 @@ def _build_hooks(
             metric=best_metric(settings),
         ),
         *(instantiate(hook) for hook in settings.hooks),
-        RecordHook(output_dir=settings.output_dir, max_iter=max_iter, period=settings.log_period),
+        RecordHook(
+            output_dir=settings.output_dir, max_iter=inputs.max_iter, period=settings.log_period
+        ),
     ]
 
 

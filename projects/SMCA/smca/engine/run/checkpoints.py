@@ -1,11 +1,13 @@
 """The checkpoints of a training: written whole, verified when read, the newest good one found."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from smca.description.model_info import INFO_KEY, ModelInfo
-from smca.engine.ema import WeightAverage
-from smca.engine.running_statistics import average_statistics
+from smca.engine.averages import WeightAverage, average_statistics
 from smca.engine.trainer import Stopped, Trainer
 from smca.errors import InputError
 from smca.main_process import run_on_main
@@ -25,7 +26,6 @@ from smca.whole_file import replacing
 from .newest_checkpoint import (
     check_classes,
     fingerprint,
-    first_line,
     load_checkpoint,
     newest_checkpoint,
     one_line,
@@ -67,15 +67,7 @@ class RunCheckpointer:
             average: EMA weights, saved beside the raw ones.
             info: description of the model, saved with it.
             max_to_keep: periodic checkpoints to keep, at least 2 so that a damaged one can be replaced; None keeps all.
-
-        Raises:
-            InputError: if fewer than 2 are to be kept.
         """
-        if max_to_keep is not None and max_to_keep < 2:
-            raise InputError(
-                f"train.checkpointer.max_to_keep={max_to_keep}: keep at least 2, or there is nothing left if the "
-                "newest is damaged; null keeps all"
-            )
         self.model = model
         self._root = Path(directory)
         self.trainer = trainer
@@ -163,28 +155,41 @@ class RunCheckpointer:
         self._write_text(MANIFEST, json.dumps(manifest, indent=1))
 
     def _write(self, name: str, content: dict) -> None:
-        def write(partial: Path) -> None:
-            with partial.open("wb") as file:
+        with self._replacing(name) as partial, _WatchedFile(io.FileIO(partial, "wb")) as file:
+            try:
                 torch.save(content, file)
-
-        self._replace(name, write)
+            except RuntimeError as error:
+                # PyTorch's writer calls the file from C++ and raises an error of its own for the file's.
+                raise file.error or error from error
 
     def _write_text(self, name: str, text: str) -> None:
-        self._replace(name, lambda partial: partial.write_text(text))
+        with self._replacing(name) as partial:
+            partial.write_text(text)
 
-    def _replace(self, name: str, write) -> None:
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
         try:
             with replacing(self._root / name) as partial:
-                write(partial)
+                yield partial
             _sync_directory(self._root)
-        # PyTorch's writer turns the error of a full disk into a RuntimeError.
-        except (OSError, RuntimeError) as error:
-            cause = error.__context__ if isinstance(error.__context__, OSError) else error
-            reason = getattr(cause, "strerror", None) or first_line(cause)
+        except OSError as error:
             raise CheckpointWriteError(
-                f"cannot write {self._root / name}: {reason}; earlier checkpoints are unharmed, make room and go on "
-                "with --resume"
+                f"cannot write {self._root / name}: {error.strerror or error}; earlier checkpoints are unharmed, make "
+                "room and go on with --resume"
             ) from error
+
+
+class _WatchedFile(io.BufferedWriter):
+    """Remembers the error with which it could not be written."""
+
+    error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 class CheckpointHook(HookBase):

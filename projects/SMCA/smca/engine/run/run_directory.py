@@ -51,13 +51,6 @@ def check_output_dir(output_dir: str | Path) -> None:
         )
 
 
-def cannot_write(output_dir: str | Path, error: OSError) -> ValueError:
-    """What an error of the file system means for a run."""
-    return ValueError(
-        f"train.output_dir={output_dir} cannot be written ({error.strerror or error}); make room or give another one"
-    )
-
-
 def has_checkpoint(output_dir: str | Path) -> bool:
     return bool(checkpoint_files(output_dir))
 

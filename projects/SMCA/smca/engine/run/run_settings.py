@@ -1,24 +1,14 @@
 """What a run was started with, compared with what it is resumed with."""
 
-import argparse
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyConfig
-from detectron2.utils import comm
-from detectron2.utils.collect_env import collect_env_info
-from detectron2.utils.env import seed_all_rng
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf
 
 from smca.description.model_upgrade import up_to_date
 from smca.errors import InputError
-
-from .run_directory import cannot_write
-
-logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 
@@ -38,36 +28,9 @@ _IN_CHECKPOINT = ("optimizer.", "train.lr_scaling.")
 """What the optimizer's state in a checkpoint brings along."""
 
 
-def set_up_output(cfg: DictConfig, args: argparse.Namespace, *, keep_config: bool) -> None:
-    """Loggers, seeds, and the config in the output directory: Detectron2's ``default_setup`` with two differences.
-
-    Its log has no escape sequences of a terminal, and the record of a run that goes on is never written again.
-
-    Args:
-        args: the command's, for the log.
-        keep_config: leave the config of the run that is there, which is resumed or evaluated.
-
-    Raises:
-        InputError: if the output directory cannot be written.
-    """
-    folder, rank = Path(cfg.train.output_dir), comm.get_rank()
-    path = folder / CONFIG
-    try:
-        if comm.is_main_process():
-            folder.mkdir(parents=True, exist_ok=True)
-            if not (keep_config and path.is_file()):
-                LazyConfig.save(cfg, str(path))
-        for name in ("fvcore", "detectron2", "smca"):
-            setup_logger(str(folder), distributed_rank=rank, name=name)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    # The names under which Detectron2's own scripts log the same.
-    log = logging.getLogger("detectron2")
-    log.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    log.info("Environment info:\n%s", collect_env_info())
-    log.info("Command line arguments: %s", args)
-    log.info("Full config of this run:\n%s", _as_text(cfg))
-    seed_all_rng(cfg.train.seed + rank)
+def record_start(cfg: DictConfig) -> None:
+    """Leave what a run is started with in its output directory, for its readers and for when it is resumed."""
+    LazyConfig.save(cfg, str(Path(cfg.train.output_dir) / CONFIG))
 
 
 def compare_with_start(cfg: DictConfig) -> list[str]:
@@ -81,7 +44,7 @@ def compare_with_start(cfg: DictConfig) -> list[str]:
         before = OmegaConf.to_container(OmegaConf.load(path))
         before["model"] = up_to_date(before.get("model"))
         before = _flat(OmegaConf.create(before))
-        now = _flat(OmegaConf.create(_as_text(cfg)))
+        now = _flat(OmegaConf.create(as_text(cfg)))
     except FileNotFoundError:
         return [f"{path} is gone, so what the run was started with is not known"]
     except Exception as error:
@@ -131,7 +94,7 @@ def _is_other_content(old: Any, new: Any) -> bool:
         return False
 
 
-def _as_text(cfg: DictConfig) -> str:
+def as_text(cfg: DictConfig) -> str:
     """What ``LazyConfig.save`` writes; nothing for a config that yaml cannot hold."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CONFIG

@@ -1,15 +1,16 @@
-"""An exponential moving average of the weights while they train."""
+"""Averages: of weights over the steps of a training, of running statistics over its processes."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
-
-from smca.errors import InputError
+from detectron2.utils import comm
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 
 class WeightAverage:
-    """The averaged twin of a model: parameters averaged, buffers (running statistics) copied.
+    """The exponential moving average of a model: parameters averaged, buffers (running statistics) copied.
 
     After n updates the decay is min(decay, (1 + n) / (10 + n)), so that the first, random weights fade soon.
     """
@@ -19,12 +20,7 @@ class WeightAverage:
         Args:
             model: with its initial weights, which have to be the same in all processes already.
             decay: share of the old average at each update once it is warm, in [0, 1).
-
-        Raises:
-            InputError: for a decay outside [0, 1).
         """
-        if not 0 <= decay < 1:
-            raise InputError(f"train.ema.decay {decay} must be at least 0 and below 1")
         self._decay = decay
         self._updates = 0
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -46,5 +42,24 @@ class WeightAverage:
         self._updates = state_dict["updates"]
 
 
-def _tensors(tensors) -> list[Tensor]:
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Buffers of norms that a forward pass in training changes."""
+    norms = (module for module in model.modules() if isinstance(module, _NormBase))
+    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Give all processes the mean of their running statistics: each has seen its own images only.
+
+    So what is evaluated over all processes is what the main process saves. To be called by all of them.
+    """
+    if comm.get_world_size() == 1:
+        return
+    for buffer in running_statistics(model):
+        if buffer.is_floating_point():
+            distributed.all_reduce(buffer)
+            buffer /= comm.get_world_size()
+
+
+def _tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors]
