@@ -344,6 +344,7 @@ def test_an_unknown_config_and_a_wrong_number_of_classes_are_one_sentence(tool, 
     source = str(save(released()[0], tmp_path / "in.pth"))
     for options, words in (
         (["--config", "smca_r5"], "no config named 'smca_r5'"),
+        (["--config", "custom_coco"], "custom_coco takes its number of classes from your data"),
         (["--num-classes", "20"], "92 class columns"),
         (["--num-classes", "92"], "92 class columns"),
     ):

@@ -1,6 +1,7 @@
 """Every experiment, cheaply: on the meta device, where a model has names and shapes only."""
 
 import functools
+import json
 import re
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 
-from helpers.checkpoints import CLASS_NAMES
+from helpers.checkpoints import CLASS_NAMES, zoo_checkpoint
 from smca import add_smca_config, model_zoo
 from smca.checkpoint import ModelInfo
 from smca.description.model_data import lazy_model_as_data
+from smca.errors import InputError
 from smca.experiments import config_file
 from smca.modeling import SMCA
 from smca.modeling.encoder import parse_blocks
@@ -367,3 +369,14 @@ def test_they_are_refused_in_an_edited_cfg_node_too(name, tmp_path):
         tmp_path / "b.pth", drop=["neck", "encoder", "decoder", "heads"]
     )
     assert build_model(cfg).num_classes == 10
+
+
+@pytest.mark.parametrize("value", [None, 3, "x"])
+def test_a_description_without_the_means_of_pixels(value, tmp_path):
+    path = zoo_checkpoint(tmp_path / "w.pth", "digits/smca_single_scale")
+    content = torch.load(path, weights_only=True)
+    info = json.loads(content["smca"])
+    info["model"]["pixel_mean"] = value
+    torch.save(content | {"smca": json.dumps(info)}, path)
+    with pytest.raises(InputError, match="the model of its config cannot be built"):
+        model_zoo.get_cfg("digits/smca_single_scale", weights=str(path))

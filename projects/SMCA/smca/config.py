@@ -176,8 +176,10 @@ def _with_classes(data_set: str, class_names: tuple[str, ...]) -> str:
 
 def _set_model_keys(cfg: CfgNode, model: dict, name: str) -> None:
     cfg.MODEL.META_ARCHITECTURE = "SMCA" if model["_target_"] in _SMCA else "LazyModel"
-    cfg.MODEL.PIXEL_MEAN = list(model["pixel_mean"])
-    cfg.MODEL.PIXEL_STD = list(model["pixel_std"])
+    for key in ("pixel_mean", "pixel_std"):
+        # What is no list is refused when the model is built.
+        if isinstance(model.get(key), list):
+            cfg.MODEL[key.upper()] = list(model[key])
     cfg.MODEL.SMCA.CONFIG = name
     cfg.MODEL.SMCA.LAZY_MODEL = json.dumps(model, sort_keys=True)
 

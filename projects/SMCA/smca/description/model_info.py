@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
+import detectron2
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -143,9 +144,7 @@ def build_model_from_info(info: ModelInfo) -> nn.Module:
 def package_versions() -> dict[str, str]:
     """Of what decides how a model computes."""
     try:
-        detectron2 = metadata.version("detectron2")
+        installed = metadata.version("detectron2")
     except metadata.PackageNotFoundError:
-        import detectron2 as package
-
-        detectron2 = package.__version__
-    return {"smca": __version__, "torch": torch.__version__, "detectron2": detectron2}
+        installed = detectron2.__version__
+    return {"smca": __version__, "torch": torch.__version__, "detectron2": installed}

@@ -16,6 +16,7 @@ from smca.checkpoint.file_formats import check_writable, write_checkpoint
 from smca.checkpoint.loading.load_report import fit
 from smca.checkpoint.loading.our_names import Classes, find_family, to_our_names
 from smca.checkpoint.reading.model_file import CONVERTED_KEY
+from smca.description.model_fields import NUM_CLASSES_FIELDS, find_field
 from smca.errors import InputError
 from smca.experiments import load_experiment
 
@@ -45,11 +46,8 @@ def convert_file(
     target: str | Path,
     *,
     config: str | None = None,
-    num_classes: int | None = None,
-    no_object_class: bool | None = None,
-    to_released: bool = False,
-    class_columns: int | None = None,
     overwrite: bool = False,
+    **options,
 ) -> Conversion:
     """Convert a checkpoint file and write the result as ``{"model": state dict}``.
 
@@ -57,14 +55,9 @@ def convert_file(
         source: a released DETR or single-scale SMCA, a torchvision ResNet, or a detector of ours; a file, a URL, or a
             name such as "smca://...".
         target: file to write.
-        config: zoo name of the model that the tensors under our names must fit strictly; only its
-            backbone's for a ResNet.
-        num_classes: classes of our model, by default the config's, without one 80 of published columns,
-            else all.
-        no_object_class: as in :func:`convert_released`, by default the config's.
-        to_released: from our names to the released ones instead.
-        class_columns: 91 or 92 spreads our 80 contiguous classes to COCO's category ids.
+        config: experiment of the zoo, or its file, whose model is ``model_config``.
         overwrite: replace ``target`` if it exists.
+        options: others of :func:`convert_state_dict`.
 
     Raises:
         InputError: for a file that cannot be read or converted, or does not fit the config, naming
@@ -73,6 +66,11 @@ def convert_file(
     """
     check_writable(Path(target), overwrite=overwrite)
     model_config = load_experiment(config).model if config else None
+    field = None if model_config is None else find_field(model_config, NUM_CLASSES_FIELDS)
+    if field is not None and field[0][field[1]] is None:
+        raise InputError(
+            f"config {config} takes its number of classes from your data; give one with a number, such as that of a run"
+        )
     if str(source).endswith(".pkl"):
         raise InputError(
             f"checkpoint {source}: Detectron2's .pkl files are not converted; its models load them "
@@ -80,22 +78,11 @@ def convert_file(
         )
     file = read_model_file(source)
     try:
-        conversion = convert_state_dict(
-            file.state_dict,
-            model_config=model_config,
-            num_classes=num_classes,
-            no_object_class=no_object_class,
-            to_released=to_released,
-            class_columns=class_columns,
-        )
+        conversion = convert_state_dict(file.state_dict, model_config=model_config, **options)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    write_checkpoint(
-        target,
-        conversion.state_dict,
-        overwrite=overwrite,
-        **{CONVERTED_KEY: Path(file.path).name},
-    )
+    made_of = {CONVERTED_KEY: Path(file.path).name}
+    write_checkpoint(target, conversion.state_dict, overwrite=overwrite, **made_of)
     return conversion
 
 
@@ -108,7 +95,20 @@ def convert_state_dict(
     to_released: bool = False,
     class_columns: int | None = None,
 ) -> Conversion:
-    """What :func:`convert_file` does to tensors; ``model_config`` is a LazyConfig's ``model``."""
+    """Convert the tensors of a checkpoint.
+
+    Args:
+        state: tensors by name.
+        model_config: the ``model`` of a LazyConfig, which the tensors under our names must fit strictly; only its
+            backbone for a ResNet.
+        num_classes: classes of our model, by default the config's; without one 80 of published columns, else all.
+        no_object_class: as in :func:`convert_released`, by default the config's.
+        to_released: from our names to the released ones instead.
+        class_columns: 91 or 92 spreads our 80 contiguous classes to COCO's category ids.
+
+    Raises:
+        InputError: if they cannot be converted or do not fit, naming them.
+    """
     family = find_family(state)
     kind = OURS if family is None else family.name
     model = None
