@@ -24,6 +24,7 @@ from smca.checkpoint import (
     read_model_file,
 )
 from smca.model_zoo import index as index_module
+from smca.model_zoo.convert_file import convert_file
 from smca.model_zoo.index import read_index
 from smca.model_zoo.publish import logged_metrics, metrics_of, public_name
 
@@ -194,6 +195,14 @@ def test_an_index_that_the_zoo_reads(main, run, models, tmp_path, capsys):
     fresh = model_zoo.get(NAME)
     load_initial_weights(fresh, "smca://team/digits", class_names=DIGITS, report=False)
     assert_equal_tensors(fresh.state_dict(), models[1].state_dict())
+    # The name is one for the commands, too.
+    _, again = publish(
+        main, capsys, "smca://team/digits", "--output-dir", tmp_path, "--formats", "safetensors"
+    )
+    assert again["sha256"] == entry["sha256"]
+    convert_file("smca://team/digits", tmp_path / "released.pth", to_released=True)
+    released = read_model_file(tmp_path / "released.pth").state_dict
+    assert len(released["class_embed.bias"]) == 10
 
 
 def test_a_name_that_the_index_has(main, run, tmp_path, capsys):
