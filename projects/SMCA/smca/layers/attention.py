@@ -118,7 +118,8 @@ class CoAttention(MultiheadAttention):
         biases: list[Tensor | None],
         level_weights: Tensor | None = None,
     ) -> Tensor:
-        """
+        """Attend to the cells of all levels, each with its own projections and bias.
+
         Args:
             query: (B, Q, C).
             keys, values: S tensors (B, N_s, C) each.

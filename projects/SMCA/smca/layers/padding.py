@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 
 def padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor | None:
-    """
+    """Where the images of a batch are padded.
+
     Args:
         batch: (B, C, height, width) padded images.
         image_sizes: B sizes (height, width) without padding.

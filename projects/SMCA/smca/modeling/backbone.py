@@ -25,7 +25,8 @@ class IsolatingResNet(ResNet):
     """Detectron2's ResNet that can give every image of a padded batch the features that it has alone."""
 
     def forward(self, pixels: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """
+        """Features of a batch, of padded images as if they stood alone.
+
         Args:
             pixels: (B, 3, height, width), zero where padded.
             padding_mask: (B, height, width) bool, True where padded; height and width are then multiples of the

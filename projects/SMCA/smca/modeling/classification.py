@@ -145,7 +145,8 @@ class CrossEntropyClassification:
 
 
 def check_same_classification(classification: Classification, **parts: object) -> None:
-    """
+    """Refuse parts that would classify in another way than the model.
+
     Raises:
         InputError: if a part, by its name in the config, was built with another one; a part without one passes.
     """

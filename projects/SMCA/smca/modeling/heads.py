@@ -56,7 +56,8 @@ class DetectionHeads(nn.Module):
         levels: Sequence[FeatureLevel] = (),
         features: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """
+        """Class logits and boxes of every query, after each layer.
+
         Args:
             decoded: of the L layers to predict from. Its references are added to the boxes: the centre of the spatial
                 prior to all layers' centres.

@@ -152,7 +152,8 @@ class SpatialModulation(nn.Module):
             layer.reset_scale()
 
     def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
-        """
+        """Refuse a decoder that this modulation was not built for.
+
         Raises:
             InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
                 not known.
@@ -174,7 +175,8 @@ class SpatialModulation(nn.Module):
         image_sizes: Tensor,
         reference: Tensor | None = None,
     ) -> SpatialPrior:
-        """
+        """The prior of a layer, from its queries.
+
         Args:
             layer: index of the decoder layer.
             located_query: (B, Q, C) layer input plus query position; normalised here it is the paper's o_q.

@@ -33,7 +33,8 @@ class Postprocessor:
     def __call__(
         self, outputs: Mapping[str, Tensor], image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
-        """
+        """The best detections of each image.
+
         Args:
             outputs: of the last decoder layer, "pred_logits" (B, Q, K), "pred_boxes" (B, Q, 4) as (cx, cy, w, h) in
                 [0, 1], and whatever else the heads give.

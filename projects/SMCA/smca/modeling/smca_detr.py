@@ -105,7 +105,8 @@ class SMCA(nn.Module):
     def forward(
         self, batched_inputs: list[dict], num_boxes: float | None = None
     ) -> dict[str, Tensor] | list[dict]:
-        """
+        """Losses in training, detections in inference.
+
         Args:
             batched_inputs: Detectron2's format. "image": (3, height, width) tensor, 0..255, in ``input_format``;
                 "instances" with ``gt_boxes`` and ``gt_classes`` in training; "height" and "width" of the wanted
