@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -53,6 +52,15 @@ NUM_PICTURES = 6
 SCORE_THRESHOLD = 0.3
 PRIOR_PICTURE = "prior.png"
 PICTURES = ("predictions", PRIOR_PICTURE)
+FILES = """\
+  model_final.pth  the trained model
+  model_best.pth   the model with the best AP on the way, weights only
+  config.yaml      the whole configuration
+  metrics.json     losses and AP over the iterations
+  convergence.png  AP over the epochs
+  predictions/     ground truth beside predictions
+  prior.png        where the queries of some detections looked
+  log.txt          everything that was logged"""
 # Logs the traceback of an exception that it then raises.
 TRAIN_LOOP = "detectron2.engine.train_loop"
 SHOWN_LOGGERS = ("detectron2.utils.events", "smca.engine", "smca.evaluation.hook")
@@ -65,10 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with told_in_one_sentence("demo"):
         try:
             run(args.output_dir, args.overrides)
-        except (InputError, OSError):
-            # With the traceback, but only to log.txt.
-            logging.getLogger("smca").debug("The demo stopped.", exc_info=True)
-            raise
         except (KeyboardInterrupt, TrainingInterrupted):
             sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
 
@@ -83,11 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(output_dir: str, overrides: Sequence[str]) -> None:
-    """Train, draw and sum up; an unfinished demo in the folder is gone on with.
-
-    Raises:
-        InputError, OSError: in one sentence.
-    """
+    """Train, draw and sum up; an unfinished demo in the folder is gone on with."""
     stages = {}
     with timed(stages, "data set and checks"):
         cfg = model_zoo.get_config(EXPERIMENT)
@@ -102,18 +102,14 @@ def run(output_dir: str, overrides: Sequence[str]) -> None:
         trainer, first, stop = prepare_training(inputs, resume=resume)
         weights = root / "model_final.pth"
         if first >= stop and not weights.is_file():
-            raise InputError(
-                f"{root} holds an unfinished run that is past iteration {stop}: "
-                "give another --output-dir"
-            )
+            past = f"holds an unfinished run that is past iteration {stop}"
+            raise InputError(f"{root} {past}: give another --output-dir")
         trainer.train(first, stop)
     with timed(stages, "prediction and pictures"):
         draw_pictures(cfg, weights)
     numbers = {name: value for name, (value, _) in trainer.storage.latest().items()}
-    print(
-        f"\nDone: trained {EXPERIMENT} for {stop} iterations and evaluated it on "
-        f"{cfg.dataloader.test.dataset.names}.\n"
-    )
+    test = cfg.dataloader.test.dataset.names
+    print(f"\nDone: trained {EXPERIMENT} for {stop} iterations and evaluated it on {test}.\n")
     print(summarize(root, numbers, stages))
 
 
@@ -143,9 +139,8 @@ def make_brief(handler: logging.Handler) -> None:
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-    if record.name == TRAIN_LOOP:
-        return False
-    return record.levelno >= logging.WARNING or record.name.startswith(SHOWN_LOGGERS)
+    is_progress = record.name.startswith(SHOWN_LOGGERS)
+    return record.name != TRAIN_LOOP and (is_progress or record.levelno >= logging.WARNING)
 
 
 class BriefFormatter(logging.Formatter):
@@ -164,22 +159,14 @@ def draw_pictures(cfg: DictConfig, weights: Path) -> None:
     root = weights.parent
     for record in records:
         image = cv2.imread(record["file_name"])
-        picture = draw_detections(
-            image[:, :, ::-1],
-            predictor(image)["instances"],
-            record["annotations"],
-            metadata,
-            score_threshold=SCORE_THRESHOLD,
-        )
+        found, truth = predictor(image)["instances"], record["annotations"]
+        rgb = image[:, :, ::-1]
+        picture = draw_detections(rgb, found, truth, metadata, score_threshold=SCORE_THRESHOLD)
         save_png(picture, root / "predictions" / f"{Path(record['file_name']).stem}.png")
-    mapper = instantiate(cfg.dataloader.test.mapper)
     fullest = max(records, key=lambda record: len(record["annotations"]))
-    picture = draw_priors(
-        predictor.model,
-        mapper(fullest),
-        class_names=metadata.thing_classes,
-        score_threshold=SCORE_THRESHOLD,
-    )
+    batched_input = instantiate(cfg.dataloader.test.mapper)(fullest)
+    options = {"class_names": metadata.thing_classes, "score_threshold": SCORE_THRESHOLD}
+    picture = draw_priors(predictor.model, batched_input, **options)
     save_png(picture, root / PRIOR_PICTURE)
 
 
@@ -195,29 +182,15 @@ def summarize(root: Path, numbers: dict[str, float], stages: dict[str, float]) -
     box = {name.removeprefix("bbox/"): value for name, value in numbers.items()}
     overall = {name: show(box[name]) for name in ("AP", "AP50", "AP75", "APs", "APm")}
     classes = {n.removeprefix("AP-"): show(box[n]) for n in box if n.startswith("AP-")}
-    times = [
-        (name, f"{seconds // 60:.0f} min {seconds % 60:02.0f} s")
-        for name, seconds in stages.items()
-    ]
-    files = [
-        ("model_final.pth", "the trained model"),
-        ("model_best.pth", "the model with the best AP on the way, weights only"),
-        ("config.yaml", "the whole configuration"),
-        ("metrics.json", "losses and AP over the iterations"),
-        ("convergence.png", "AP over the epochs"),
-        ("predictions/", "ground truth beside predictions"),
-        ("prior.png", "where the queries of some detections looked"),
-        ("log.txt", "everything that was logged"),
-    ]
-    publish = command("smca-publish", "publish_checkpoint.py")
+    times = [(name, f"{s // 60:.0f} min {s % 60:02.0f} s") for name, s in stages.items()]
+    publish, published = command("smca-publish", "publish_checkpoint.py"), root / "published"
     predict = command("smca-predict", "predict.py")
-    published = root / "published"
     parts = [
         tabulate(times, tablefmt="plain", colalign=("left", "right")),
         tabulate([overall], headers="keys", tablefmt="github", disable_numparse=True),
         "AP of each class:",
         tabulate([classes], headers="keys", tablefmt="github", disable_numparse=True),
-        f"In {root}{os.sep}:\n" + textwrap.indent(tabulate(files, tablefmt="plain"), "  "),
+        f"In {root}{os.sep}:\n{FILES}",
         "Next, a file to share, and what it finds in images:\n"
         f"  {publish} {root} --name digits_demo --output-dir {published}\n"
         f"  {predict} --weights {published}/digits_demo_*.pth datasets/digits/val --output {root / 'found'}\n"
@@ -231,9 +204,9 @@ def command(script: str, tool: str) -> str:
     """How to call an installed script of the environment that runs the demo or, without one, its file."""
     # Not resolved: a virtual environment's python is a link out of it.
     installed = Path(sys.executable).parent / script
-    return (
-        as_typed(installed) if installed.is_file() else f"{as_typed(sys.executable)} tools/{tool}"
-    )
+    if installed.is_file():
+        return as_typed(installed)
+    return f"{as_typed(sys.executable)} tools/{tool}"
 
 
 def as_typed(program: str | Path) -> str:
