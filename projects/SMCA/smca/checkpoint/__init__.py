@@ -3,7 +3,6 @@ from smca.checkpoint.loading.initial_weights import (
     frozen_norm_without_weights,
     load_initial_weights,
 )
-from smca.checkpoint.loading.load_report import check_whole
 from smca.checkpoint.loading.whole_model import load_described, weights_of_described
 from smca.checkpoint.reading.model_file import ModelFile, read_model_file
 from smca.description.allowed_targets import allow_target
@@ -14,7 +13,6 @@ __all__ = [
     "ModelInfo",
     "allow_target",
     "build_model_from_info",
-    "check_whole",
     "convert_released",
     "frozen_norm_without_weights",
     "load_described",

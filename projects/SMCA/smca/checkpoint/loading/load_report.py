@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from smca.checkpoint.reading.model_file import first_not_finite
-from smca.errors import InputError
 from smca.text import clip, printable
 
 from .class_rows import NamedClasses, carry_class_rows, resize_rows
@@ -165,23 +163,3 @@ def _is_of_another_kind(own: Tensor, given: Tensor) -> bool:
 def _described(tensor: Tensor) -> str:
     """Its shape, with the type of its values where that is unusual."""
     return f"{tuple(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {tensor.dtype}")
-
-
-def check_whole(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that do not fill a model that is to predict, or of which one holds NaN or infinity.
-
-    Args:
-        own: state dict of the model, which may be on the meta device.
-        given: tensors by the model's names.
-
-    Raises:
-        InputError: naming them.
-    """
-    misfit = fit(own, given)[1].misfit()
-    if misfit:
-        raise InputError(f"its tensors are not those of this model: {misfit}")
-    bad = first_not_finite(given)
-    if bad is not None:
-        raise InputError(
-            f"its tensor {bad} holds NaN or infinity, so that the model would predict nothing"
-        )
