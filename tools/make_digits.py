@@ -14,8 +14,9 @@ import dataclasses
 import os
 import sys
 
-from smca.data import DigitsError, DigitsSpec, make_digits
+from smca.data import DigitsSpec, make_digits
 from smca.data.digits.store import annotation_file, image_root
+from smca.errors import InputError
 
 _HELP = {
     "image_size": "largest size of an image, HxW or one number, pixels",
@@ -86,13 +87,13 @@ def main(argv: list[str] | None = None) -> int:
     height, width = settings.pop("image_size")
     try:
         spec = DigitsSpec(image_height=height, image_width=width, **settings)
-    except ValueError as error:
+    except InputError as error:
         parser.error(str(error))
     if name == "digits" and spec != DigitsSpec():
         parser.error('"digits" names the bundled data set and its settings: give another --name')
     try:
         folder = make_digits(root, spec, name)
-    except (DigitsError, ImportError, ValueError) as error:
+    except (InputError, ImportError, OSError) as error:
         print(f"make_digits: {error}", file=sys.stderr)
         return 1
     if name == "digits":

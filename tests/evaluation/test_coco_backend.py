@@ -5,6 +5,7 @@ from types import ModuleType
 import pytest
 from pycocotools.cocoeval import COCOeval
 
+from smca.errors import InputError
 from smca.evaluation.coco_backend import BACKENDS, resolve_backend
 
 
@@ -32,7 +33,7 @@ def test_auto_passes_over_what_is_of_no_use(monkeypatch, useless):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     assert resolve_backend("auto") == ("pycocotools", COCOeval)
     for name, hint in (("detectron2", "compiled"), ("faster_coco_eval", "pip install")):
-        with pytest.raises(ImportError, match=f"{name}.*not usable.*{hint}"):
+        with pytest.raises(InputError, match=f"{name}.*not usable.*{hint}"):
             resolve_backend(name)
 
 

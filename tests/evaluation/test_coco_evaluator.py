@@ -17,6 +17,7 @@ from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from smca.errors import InputError
 from smca.evaluation import CocoEvaluator
 from smca.evaluation.coco_backend import BACKENDS, resolve_backend
 
@@ -30,7 +31,7 @@ SIDES = {"small": (8, 30), "medium": (34, 90), "large": (100, 240)}
 def _usable(backend):
     try:
         resolve_backend(backend)
-    except ImportError:
+    except InputError:
         return pytest.param(backend, marks=pytest.mark.skip(reason="not usable here"))
     return backend
 

@@ -25,8 +25,7 @@ def resolve_backend(backend: str = "auto") -> tuple[str, type]:
         Its name, and a class with the interface of pycocotools' ``COCOeval``.
 
     Raises:
-        InputError: the name is unknown.
-        ImportError: the named implementation is not usable here.
+        InputError: the name is unknown, or the named implementation is not usable here.
     """
     if backend == "auto":
         found = ((name, _load_backend(name)) for name in BACKENDS)
@@ -38,7 +37,7 @@ def resolve_backend(backend: str = "auto") -> tuple[str, type]:
         )
     cls = _load_backend(backend)
     if cls is None:
-        raise ImportError(
+        raise InputError(
             f"COCO evaluation backend '{backend}' is not usable here "
             f"({_HOW_TO_GET[backend]}); backend='auto' takes the best one that is."
         )

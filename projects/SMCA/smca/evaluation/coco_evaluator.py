@@ -63,9 +63,8 @@ class CocoEvaluator(COCOEvaluator):
             backend: see ``resolve_backend``.
 
         Raises:
-            InputError: the data set is not registered, its annotation file is no COCO json, or the
-                limit is not above 10.
-            ImportError: the backend is not usable here.
+            InputError: the data set is not registered, its annotation file is no COCO json, the
+                limit is not above 10, or the backend is not usable here.
         """
         if max_dets_per_image is not None and max_dets_per_image <= 10:
             raise InputError(

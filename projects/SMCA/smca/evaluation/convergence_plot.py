@@ -100,8 +100,7 @@ def plot_convergence(
         title: heading of the picture.
 
     Raises:
-        FileNotFoundError, ValueError: as ``read_curves``.
-        InputError: the file has none of the metrics.
+        FileNotFoundError, InputError: as ``read_curves``, or the file has none of the metrics.
     """
     curves = read_curves(metrics_file, metrics, iters_per_epoch=iters_per_epoch)
     if not any(curves.values()):

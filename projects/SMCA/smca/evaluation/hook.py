@@ -91,7 +91,7 @@ class EvaluationHook(HookBase):
             written = read_curves(
                 metrics_file, tuple(self._curves), iters_per_epoch=self._iters_per_epoch
             )
-        except ValueError as e:
+        except InputError as e:
             logger.warning(f"The convergence plot starts anew: {e}")
             return
         for name, own in self._curves.items():
