@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,8 @@ from ..modulation import LayerModulation, SpatialPrior
 
 # Of the paper's prior at stride 32: exp(-d^2 / 8) with the distance d in cells.
 _PAPER_WIDTH = 8 * 32**2
+# Offsets of the heads before training, in half sides of the box.
+_SPREAD = 0.5
 
 
 class BoxModulation(nn.Module):
@@ -66,6 +69,7 @@ class BoxModulation(nn.Module):
         xavier_uniform_matrices_(self)
         for layer in self.layers:
             layer.reset_scale()
+            _spread_heads(layer)
 
     def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
         """
@@ -124,3 +128,13 @@ class BoxModulation(nn.Module):
             betas=[self.beta] * len(levels),
             level_weights=level_weights,
         )
+
+
+@torch.no_grad()
+def _spread_heads(layer: LayerModulation) -> None:
+    """Heads start around the box's middle, whatever the query: drawn offsets would be larger than the box itself."""
+    num_levels, num_heads = layer.shape
+    angle = torch.arange(num_heads) * (2 * math.pi / num_heads)
+    spread = _SPREAD * torch.stack([angle.cos(), angle.sin()], -1)
+    nn.init.zeros_(layer.offset.weight)
+    layer.offset.bias.copy_(spread.expand(num_levels, -1, -1).flatten())
