@@ -22,12 +22,14 @@ class MoreOutputs:
         matches: known pairs, where they need not be found.
         targets: B targets; the batch's own where there are none.
         weight: of all of these losses.
+        num_boxes: what they are averaged over, where it is not the number of objects.
     """
 
     outputs: Mapping[str, Tensor]
     matches: Matches | None = None
     targets: list[Target] | None = None
     weight: float = 1.0
+    num_boxes: float | None = None
 
 
 class SetCriterion:
@@ -80,7 +82,8 @@ class SetCriterion:
         for name, more in outputs.get("more", {}).items():
             wanted = targets if more.targets is None else more.targets
             matches = self.match(more.outputs, wanted) if more.matches is None else more.matches
-            losses = self._weighted(more.outputs, matches, wanted, num_boxes)
+            count = num_boxes if more.num_boxes is None else more.num_boxes
+            losses = self._weighted(more.outputs, matches, wanted, count)
             named |= {f"{name}_{key}": more.weight * value for key, value in losses.items()}
         return named
 

@@ -52,7 +52,7 @@ class DenoisingQueries(nn.Module):
             num_denoising: D, even; 0 is none, which leaves the other source alone.
             box_noise: see above, in [0, 1].
             label_noise: probability in [0, 1] that a label is replaced by one drawn of all.
-            weight: of their losses, which are averaged over positives as others are over objects.
+            weight: of their losses, which are averaged over D / 2 of each image as others are over objects.
 
         Raises:
             ValueError: for an odd number of queries or noise out of its range.
@@ -97,7 +97,7 @@ class DenoisingQueries(nn.Module):
             split=_Split(
                 num_denoising=2 * self.half,
                 pairs=_pairs([image.objects for image in noised]),
-                weight=self.weight * self._positive_weight(targets),
+                weight=self.weight,
                 others=found.split,
             ),
         )
@@ -133,12 +133,6 @@ class DenoisingQueries(nn.Module):
         # Corners that have changed places.
         low, high = corners.amin(1), corners.amax(1)
         return box_convert(torch.cat([low, high], 1), "xyxy", "cxcywh")
-
-    def _positive_weight(self, targets: Sequence[Target]) -> float:
-        """So that the criterion, which divides by the number of objects, averages over positives."""
-        counts = [len(target.labels) for target in targets]
-        positives = self.half * sum(count > 0 for count in counts)
-        return sum(counts) / positives if positives else 0.0
 
 
 @dataclass(frozen=True)
@@ -205,8 +199,7 @@ class _Split:
             others = self.others(others)
         logits = noised["pred_logits"]
         matches = Matches(*self.pairs.to(logits.device)[:, None].expand(3, len(logits), -1))
-        more = {
-            **others.pop("more", {}),
-            "denoising": MoreOutputs(noised, matches, weight=self.weight),
-        }
-        return {**others, "more": more}
+        # Of each image as many, with objects or without: the average is the same over parts of a batch.
+        positives = logits.shape[1] * self.num_denoising / 2
+        more = MoreOutputs(noised, matches, weight=self.weight, num_boxes=positives)
+        return {**others, "more": {**others.pop("more", {}), "denoising": more}}
