@@ -68,7 +68,7 @@ def use_denoising(model: DictConfig, *, num_denoising: int = 200) -> None:
     model.decoder.queries.num_denoising = num_denoising
 
 
-def use_groups(model: DictConfig, *, num_groups: int) -> None:
+def use_groups(model: DictConfig, *, num_groups: int = 3) -> None:
     """C: in training so many groups of queries, each matched on its own."""
     if "queries" in model.decoder:
         model.decoder.queries.queries.num_groups = num_groups
@@ -99,4 +99,20 @@ def use_query_selection(model: DictConfig) -> None:
         num_classes="${.....num_classes}",
         classification="${.....classification}",
         cell_side=2.0,
+        supervise_all=False,
     )
+
+
+PARTS = {
+    "A": use_dynamic_boxes,
+    "B": use_denoising,
+    "C": use_groups,
+    "D": use_iou_classification,
+    "E": use_query_selection,
+}
+
+
+def use_parts(model: DictConfig, parts: str) -> None:
+    """Some of A to E in their order, such as "ABD", with the settings that they have by default."""
+    for part in parts:
+        PARTS[part](model)
