@@ -99,7 +99,6 @@ def use_query_selection(model: DictConfig) -> None:
         num_classes="${.....num_classes}",
         classification="${.....classification}",
         cell_side=2.0,
-        supervise_all=False,
     )
 
 

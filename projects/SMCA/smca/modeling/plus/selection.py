@@ -17,8 +17,6 @@ from ..target import Target
 # Cells whose middle is nearer to the border than this share of the image propose nothing, as in Deformable DETR: the
 # logits of their boxes would be large.
 _BORDER = 0.01
-# A logit whose sigmoid is 0.
-_NEVER = -1e4
 
 
 class SelectedQueries(nn.Module):
@@ -37,7 +35,6 @@ class SelectedQueries(nn.Module):
         num_classes: int,
         classification: Classification,
         cell_side: float = 2.0,
-        supervise_all: bool = False,
         weight: float = 1.0,
     ):
         """
@@ -47,8 +44,7 @@ class SelectedQueries(nn.Module):
             num_classes: of the data set.
             classification: the model's.
             cell_side: side of the box around a cell that it predicts relative to, in cells.
-            supervise_all: whether the losses are of all cells' proposals (Deformable DETR) or of those that were taken.
-            weight: of these losses.
+            weight: of the losses of the proposals that were taken.
 
         Raises:
             ValueError: for a side that is not positive.
@@ -59,7 +55,6 @@ class SelectedQueries(nn.Module):
         self.num_queries = num_queries
         self.classification = classification
         self.cell_side = cell_side
-        self.supervise_all = supervise_all
         self.weight = weight
         self.content = nn.Embedding(num_queries, embed_dim)
         self.token = nn.Linear(embed_dim, embed_dim)
@@ -91,29 +86,19 @@ class SelectedQueries(nn.Module):
             logits = self.classifier(hidden)
             best = self.classification.scores(logits).amax(-1).masked_fill(~valid, -1)
             chosen = best.topk(min(self.num_queries, best.shape[1])).indices
-            if targets is None or not self.supervise_all:
-                logits, hidden, proposals = (
-                    _take(values, chosen) for values in (logits, hidden, proposals)
-                )
-                boxes = references = proposals + self.box(hidden)
-            else:
-                # Neither found as an object nor learnt from as none.
-                logits = logits.masked_fill(~valid[..., None], _NEVER)
-                boxes = proposals + self.box(hidden)
-                references = _take(boxes, chosen)
+            logits, hidden, proposals = (
+                values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
+                for values in (logits, hidden, proposals)
+            )
+            boxes = proposals + self.box(hidden)
         content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
         outputs = {"pred_logits": logits[None], "pred_boxes": boxes.sigmoid()[None]}
         return Queries(
             content=content,
             position=torch.zeros_like(content),
-            references=references.detach(),
+            references=boxes.detach(),
             split=None if targets is None else _Split(MoreOutputs(outputs, weight=self.weight)),
         )
-
-
-def _take(values: Tensor, chosen: Tensor) -> Tensor:
-    """(B, N, D) and indices (B, Q) -> (B, Q, D)."""
-    return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def cell_boxes(
