@@ -5,12 +5,15 @@ import copy
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from helpers.builders import draw_parameters, small_config, small_model, training_input
 from helpers.distributed import save_gradients
 from helpers.own_parts import TrainAndPredict
+from smca.checkpoint.class_rows import NamedClasses, carry_class_rows
 from smca.engine import launch
+from smca.modeling import FocalClassification
 
 NAMES = ["smca_plus_single_scale", "smca_plus"]
 EMPTY = [0, 0]
@@ -121,3 +124,24 @@ def test_trains_predicts_and_resumes_bit_identical(name, tmp_path):
     torch.manual_seed(99)
     resumed = training.resume(nothing, base=name)
     assert [key for key, value in resumed.items() if not torch.equal(value, whole[key])] == []
+
+
+def test_a_source_with_another_classification_is_refused():
+    config = small_config(NAMES[0])
+    selection = config.decoder.queries.queries.queries
+    selection.classification = L(FocalClassification)()
+    with pytest.raises(
+        ValueError, match=r"query_embedding\.queries\.groups\.0\.classification is Focal"
+    ):
+        instantiate(config)
+
+
+def test_rows_of_classes_go_along_by_name():
+    """Labels of denoising and classes of proposals, beside those of the heads."""
+    own, given = (small_model(NAMES[0], num_classes=n).state_dict() for n in (2, 3))
+    names = NamedClasses(source=("cat", "dog", "cow"), target=("cow", "cat"))
+    carried = carry_class_rows(own, given, names)
+    source = "decoder.query_embedding."
+    for name in (f"{source}label.weight", f"{source}queries.groups.2.classifier.bias"):
+        assert torch.equal(carried[name], given[name][[2, 0]])
+    assert len(carried) == 2 + 1 + 3 * 2
