@@ -22,9 +22,11 @@ class BoxModulation(nn.Module):
 
         centre = c + o (w, h) / 2,    log G = -(s_x^2 (d_x / (w / 2))^2 + s_y^2 (d_y / (h / 2))^2) / beta
 
-    Cells are where their middles are, half a cell from their corners, as boxes of a few cells make it visible. The
-    paper's prior is exp(-d^2 s^2 / 8) with distances in cells of stride 32; with s = 1, as all heads start, both are
-    the same for a box of side m pixels if beta = 4 * 8 * 32^2 / m^2. Given ``typical_side`` m, beta follows.
+    Cells are where their middles are, half a cell from their corners, as boxes of a few cells make it visible. Heads
+    start evenly around the box's middle, a quarter of its sides from it, and with s = 1.
+
+    The paper's prior is exp(-d^2 s^2 / 8) with distances in cells of stride 32. For a box of side m pixels both are as
+    wide if beta = 4 * 8 * 32^2 / m^2, which is what ``typical_side`` m gives.
     """
 
     def __init__(
@@ -41,8 +43,8 @@ class BoxModulation(nn.Module):
         Args:
             embed_dim, num_heads, num_layers, num_levels, scale_selection: as in
                 :class:`~smca.modeling.SpatialModulation`.
-            typical_side: side in pixels of a box whose prior starts as wide as the paper's; COCO's median box has
-                about 96 at 800 pixels. Smaller is wider.
+            typical_side: side in pixels of a box whose prior starts as wide as the paper's, for all layers; 96 is three
+                cells of stride 32. With a larger one the priors of all boxes are narrower.
 
         Raises:
             ValueError: for a side that is not positive.
