@@ -60,6 +60,26 @@ def main() -> None:
             with replacing(output) as path:
                 Path(path).write_text(json.dumps(report, indent=1) + "\n")
             print(" ".join(f"{key} {value}" for key, value in run.items()), flush=True)
+    print(table(report["runs"], args.iterations, args.images))
+
+
+def table(runs: list[dict], iterations: int, images: int) -> str:
+    """Markdown, a value per seed, of the runs of one length."""
+    columns = (*METRICS, "instability")
+    lines = [f"| parts | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for parts in VARIANTS:
+        mine = [
+            run
+            for run in runs
+            if (run["parts"], run["iterations"], run["images"]) == (parts, iterations, images)
+        ]
+        cells = [
+            ", ".join("–" if run[key] is None else f"{run[key]:.1f}" for run in mine)
+            for key in columns
+        ]
+        if mine:
+            lines.append(f"| {parts} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def experiment(parts: str) -> DictConfig:

@@ -47,7 +47,8 @@ class AnchorQueries(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.content.weight)
+        # As in DETR: what a query holds comes from the image, and drawn contents would drown it.
+        nn.init.zeros_(self.content.weight)
         nn.init.uniform_(self.anchors.weight[:, :2], 0.02, 0.98)
         self.anchors.weight[:, 2:] = self.initial_side
         self.anchors.weight.copy_(self.anchors.weight.logit())

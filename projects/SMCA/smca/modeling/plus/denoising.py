@@ -14,6 +14,8 @@ from ..target import Target
 
 # Sides, as shares of the image, of the boxes that an image without objects is given.
 _SMALLEST_RANDOM, _LARGEST_RANDOM = 0.05, 0.5
+# Of the label embeddings before training: larger ones drown what comes from the image.
+_LABEL_STD = 0.02
 # Of a box, as a share of the image, so that its logits are finite.
 _SMALLEST_SIDE = 1e-3
 
@@ -69,6 +71,8 @@ class DenoisingQueries(nn.Module):
         self.label_noise = label_noise
         self.weight = weight
         self.label = nn.Embedding(num_classes, embed_dim) if num_denoising else None
+        if self.label is not None:
+            nn.init.normal_(self.label.weight, std=_LABEL_STD)
 
     def forward(
         self,

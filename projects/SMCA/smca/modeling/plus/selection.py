@@ -64,7 +64,7 @@ class SelectedQueries(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.content.weight)
+        nn.init.zeros_(self.content.weight)
         for part in (self.token, self.norm, self.classifier, *self.box.layers):
             part.reset_parameters()
         self.classification.reset_bias(self.classifier.bias)
