@@ -1,6 +1,6 @@
 """The digits' single-scale model with parts beyond the paper: dynamic boxes, denoising, IoU in classes, selection.
 
-Backbone, encoder, data and schedule are the same. Without groups (C), which take half as much time again here for no AP.
+Backbone, encoder, data and schedule are the same. Without groups (C), which brought nothing here.
 """
 
 from ..models.plus import use_parts
