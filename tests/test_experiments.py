@@ -43,6 +43,22 @@ LENGTHS = {
     "ablations/encoder_shared_sa": (8, 739294, [591435]),
     "ablations/encoder_no_share": (8, 739294, [591435]),
 }
+# Beyond the paper: 16 images a step, 12 epochs with a drop before the last, or 50 as in the paper.
+PLUS = {
+    **{
+        name: (16, 88716, [81323])
+        for name in (
+            "smca_plus_single_scale_r50_12ep",
+            "smca_plus_r50_12ep",
+            "ablations/plus_none",
+            "ablations/plus_boxes",
+            "ablations/plus_denoising",
+            "ablations/plus_groups",
+            "ablations/plus_iou",
+        )
+    },
+    "smca_plus_r50_50ep": (16, 369647, [295718]),
+}
 DETECTRON2_OWN = "faster_rcnn_fpn_r50_3x"
 
 
@@ -157,10 +173,10 @@ def test_two_iterations_reach_every_parameter(name, tiny_coco, tmp_path, monkeyp
     assert (tmp_path / "model_final.pth").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(LENGTHS))
+@pytest.mark.parametrize("name", sorted(LENGTHS | PLUS))
 def test_length_and_drops_on_coco(name):
     cfg = model_zoo.get_config(name)
-    batch, length, drops = LENGTHS[name]
+    batch, length, drops = (LENGTHS | PLUS)[name]
     assert cfg.dataloader.train.total_batch_size == batch
     per_epoch = COCO_TRAIN_IMAGES / batch
     assert iteration_of_epoch(cfg.train.epochs, per_epoch) == length
@@ -177,7 +193,7 @@ def test_length_and_drops_on_coco(name):
 
 def test_coco_experiments_are_all_listed():
     coco = {n for n in model_zoo.list_configs() if not n.startswith("digits/")}
-    assert coco == {*LENGTHS, DETECTRON2_OWN}
+    assert coco == {*LENGTHS, *PLUS, DETECTRON2_OWN}
 
 
 def test_detectron2_own_recipe_keeps_its_length():
@@ -210,3 +226,40 @@ def test_recipe_of_the_paper(name):
     for node in (cfg.model.criterion, cfg.model.criterion.matcher):
         assert (node.class_weight, node.box_weight, node.giou_weight) == weights
     assert cfg.dataloader.train.dataset.filter_empty is False
+
+
+def _parts(name):
+    """Which of A to E an experiment's model has, and how it is described without them."""
+    model = model_zoo.get_config(name).model
+    queries = model.decoder.get("queries")
+    grouped = queries if queries is None or "num_groups" in queries else queries.queries
+    return {
+        "A": model.decoder.modulation._target_.endswith("BoxModulation"),
+        "B": queries is not None and queries.get("num_denoising", 0) > 0,
+        "C": queries is not None and grouped.num_groups > 1,
+        "D": model.classification._target_.endswith("IouClassification"),
+        "E": queries is not None and grouped.queries._target_.endswith("SelectedQueries"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("smca_single_scale_r50_50ep", ""),
+        ("ablations/plus_none", ""),
+        ("ablations/plus_boxes", "A"),
+        ("ablations/plus_denoising", "AB"),
+        ("ablations/plus_groups", "ABC"),
+        ("ablations/plus_iou", "ABCD"),
+        ("smca_plus_single_scale_r50_12ep", "ABCDE"),
+        ("smca_plus_r50_12ep", "ABCDE"),
+        ("smca_plus_r50_50ep", "ABCDE"),
+    ],
+)
+def test_parts_beyond_the_paper_come_one_by_one(name, parts):
+    assert "".join(part for part, there in _parts(name).items() if there) == parts
+    cfg = model_zoo.get_config(name)
+    if name != "smca_single_scale_r50_50ep":
+        assert cfg.model.encoder.dropout == 0
+    assert (cfg.optimizer.lr, cfg.optimizer.params.backbone_lr) == (1e-4, 1e-5)
+    assert cfg.model.decoder.num_queries == 300

@@ -27,3 +27,13 @@ def use_stride_16(model: DictConfig) -> None:
     model.backbone.out_features = ["res4"]
     model.neck.strides = [16]
     model.encoder.blocks = "2Intra"
+
+
+def shrink_parts(model: DictConfig) -> None:
+    """What parts beyond the paper (plus.py) have in a small model from scratch; those that are off stay off."""
+    queries = model.decoder.get("queries")
+    if queries is None or "num_denoising" not in queries:
+        return
+    model.decoder.modulation.typical_side = 200
+    # Half of them make six objects, the most that an image has, three times.
+    queries.num_denoising = 40 if queries.num_denoising else 0

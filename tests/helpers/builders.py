@@ -34,6 +34,8 @@ def small_config(name: str, *, num_classes: int = 3, norm: str = "BN") -> DictCo
     config.encoder.blocks = "Intra-Multi"
     config.decoder.num_queries = 7
     config.decoder.num_layers = 2
+    if name.startswith("smca_plus"):
+        config.decoder.queries.num_denoising = 8
     return config
 
 

@@ -38,10 +38,13 @@ def make_images(counts: list[int]) -> list[dict]:
     return images
 
 
-def save_gradients(path: str, counts: list[int], accumulate_steps: int) -> None:
+def save_gradients(path: str, counts: list[int], accumulate_steps: int, name: str = "smca") -> None:
     """One step of the trainer on all images, with a learning rate of 0; the main process saves what it saw."""
     torch.manual_seed(0)
-    model = small_model("smca", norm="FrozenBN")
+    model = small_model(name, norm="FrozenBN")
+    if name.startswith("smca_plus"):
+        # Noise is of its own in every process and pass.
+        model.decoder.query_embedding.box_noise = model.decoder.query_embedding.label_noise = 0.0
     wrapped = model
     if comm.get_world_size() > 1:
         wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)

@@ -56,6 +56,17 @@ class TrainAndPredict:
         register_digits()
         return {"model": trainer.model, "metrics": metrics, "instances": found}
 
+    def resume(self, change, *, base: str) -> dict:
+        """The state after the second step again, from the checkpoint of the first one."""
+        register_digits(str(self.folder / "data"), spec=DigitsSpec(train_images=4, val_images=2))
+        (self.folder / "run" / "model_final.pth").unlink()
+        cfg = self._config(change, base)
+        trainer, start, stop = prepare_training(cfg, resume=True)
+        assert (start, stop) == (1, 2)
+        trainer.train(start, stop)
+        register_digits()
+        return trainer.model.state_dict()
+
     def _config(self, change, base: str) -> DictConfig:
         cfg = model_zoo.get_config("digits/smca_single_scale")
         cfg.model = small_config(base, num_classes=10)

@@ -14,7 +14,9 @@ from smca.errors import InputError
 class Classification(Protocol):
     """What heads, matcher, criterion, postprocessor, drawings and converters ask.
 
-    Two that are equal decide alike; a model refuses parts that were built with different ones.
+    Two that are equal decide alike; a model refuses parts that were built with different ones. One with an attribute
+    ``uses_iou`` that is true gets IoUs as the last argument of :meth:`matching_cost`, (..., T) of the pairs, and of
+    :meth:`loss`, (L, B, Q) of matched queries with their objects and 0 of others.
     """
 
     has_no_object_output: bool
@@ -90,7 +92,10 @@ class FocalClassification:
 
     def matching_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Positive minus negative focal term."""
-        p = logits.sigmoid()[..., labels]
+        return self.focal_cost(logits.sigmoid()[..., labels])
+
+    def focal_cost(self, p: Tensor) -> Tensor:
+        """Probabilities of the classes of all pairs -> their costs."""
         negative = (1 - self.alpha) * p**self.gamma * -(1 - p + self.eps).log()
         positive = self.alpha * (1 - p) ** self.gamma * -(p + self.eps).log()
         return positive - negative

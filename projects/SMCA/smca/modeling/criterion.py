@@ -22,12 +22,14 @@ class MoreOutputs:
         matches: known pairs, where they need not be found.
         targets: B targets; the batch's own where there are none.
         weight: of all of these losses.
+        num_boxes: what they are averaged over, where it is not the number of objects.
     """
 
     outputs: Mapping[str, Tensor]
     matches: Matches | None = None
     targets: list[Target] | None = None
     weight: float = 1.0
+    num_boxes: float | None = None
 
 
 class SetCriterion:
@@ -66,7 +68,8 @@ class SetCriterion:
 
         Args:
             outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4), see the heads; perhaps "more", a
-                :class:`MoreOutputs` by name, whose losses are called "name_loss_ce" and so on.
+                :class:`MoreOutputs` by name, whose losses are called "name_loss_ce" and so on, and perhaps "weight", a
+                number that the losses of what is matched are multiplied by.
             targets: B targets.
             num_boxes: what boxes are averaged over; None is the number of objects of the batch, averaged over ranks
                 and at least 1.
@@ -74,10 +77,13 @@ class SetCriterion:
         if num_boxes is None:
             num_boxes = _average_box_count(targets, outputs["pred_logits"])
         named = self._weighted(outputs, self.match(outputs, targets), targets, num_boxes)
+        if "weight" in outputs:
+            named = {key: outputs["weight"] * value for key, value in named.items()}
         for name, more in outputs.get("more", {}).items():
             wanted = targets if more.targets is None else more.targets
             matches = self.match(more.outputs, wanted) if more.matches is None else more.matches
-            losses = self._weighted(more.outputs, matches, wanted, num_boxes)
+            count = num_boxes if more.num_boxes is None else more.num_boxes
+            losses = self._weighted(more.outputs, matches, wanted, count)
             named |= {f"{name}_{key}": more.weight * value for key, value in losses.items()}
         return named
 
@@ -107,7 +113,6 @@ class SetCriterion:
         position = starts.to(logits.device)[matches.image] + matches.target
         labels = torch.cat([t.labels for t in targets])[position]
         target_boxes = torch.cat([t.boxes for t in targets])[position].to(boxes.dtype)
-        classes = self._query_classes(logits, matches, labels)
         layers = torch.arange(len(boxes), device=boxes.device)[:, None]
         matched = boxes[layers, matches.image, matches.query]
         l1 = F.l1_loss(matched, target_boxes, reduction="none").sum((1, 2))
@@ -115,10 +120,29 @@ class SetCriterion:
             box_convert(matched, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy")
         )
         return {
-            "loss_ce": self.classification.loss(logits, classes, num_boxes),
+            "loss_ce": self._class_loss(
+                logits, matches, labels, (matched, target_boxes), num_boxes
+            ),
             "loss_bbox": l1 / num_boxes,
             "loss_giou": giou.sum(1) / num_boxes,
         }
+
+    def _class_loss(
+        self,
+        logits: Tensor,
+        matches: Matches,
+        labels: Tensor,
+        boxes: tuple[Tensor, Tensor],
+        num_boxes: float | Tensor,
+    ) -> Tensor:
+        """(L,); ``boxes`` are the matched ones and their objects', (L, M, 4) each."""
+        classes = self._query_classes(logits, matches, labels)
+        if not getattr(self.classification, "uses_iou", False):
+            return self.classification.loss(logits, classes, num_boxes)
+        ious = logits.new_zeros(classes.shape)
+        layers = torch.arange(len(classes), device=classes.device)[:, None]
+        ious[layers, matches.image, matches.query] = paired_iou(*boxes).detach()
+        return self.classification.loss(logits, classes, num_boxes, ious)
 
     def _weighted(
         self, outputs: Mapping[str, Tensor], matches: Matches, targets: list[Target], num_boxes: Any
@@ -139,6 +163,15 @@ class SetCriterion:
         layers = torch.arange(len(classes), device=classes.device)[:, None]
         classes[layers, matches.image, matches.query] = labels
         return classes
+
+
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of boxes (..., 4) as (cx, cy, w, h), pair by pair -> (...); 0 of two without area."""
+    low = torch.maximum(*(boxes[..., :2] - boxes[..., 2:] / 2 for boxes in (first, second)))
+    high = torch.minimum(*(boxes[..., :2] + boxes[..., 2:] / 2 for boxes in (first, second)))
+    common = (high - low).clamp(min=0).prod(-1)
+    union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common
+    return common / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def _average_box_count(targets: list[Target], like: Tensor) -> Tensor:

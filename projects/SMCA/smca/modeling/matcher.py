@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
+from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
 from .classification import Classification
 from .records import Target
@@ -80,13 +80,16 @@ class HungarianMatcher:
     def cost(self, logits: Tensor, boxes: Tensor, target: Target) -> Tensor:
         """Cost of all pairs of one image: logits (L, Q, K), boxes (L, Q, 4), T targets -> (L, Q, T)."""
         num_layers, num_queries, _ = logits.shape
-        class_cost = self.classification.matching_cost(logits, target.labels)
         flat = boxes.flatten(0, 1)
         wanted = target.boxes.to(flat.dtype)
         l1_cost = torch.cdist(flat, wanted, p=1)
-        giou = generalized_box_iou(
-            box_convert(flat, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")
-        )
+        corners = box_convert(flat, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")
+        if getattr(self.classification, "uses_iou", False):
+            iou = box_iou(*corners).view(num_layers, num_queries, -1)
+            class_cost = self.classification.matching_cost(logits, target.labels, iou)
+        else:
+            class_cost = self.classification.matching_cost(logits, target.labels)
+        giou = generalized_box_iou(*corners)
         box_cost = self.box_weight * l1_cost - self.giou_weight * giou
         return self.class_weight * class_cost + box_cost.view(num_layers, num_queries, -1)
 

@@ -76,6 +76,7 @@ class SMCA(nn.Module):
         check_same_classification(
             classification,
             **{"criterion.matcher": getattr(criterion, "matcher", None)},
+            **{f"decoder.{name}": part for name, part in decoder.named_modules() if name},
             **parts,
         )
         neck.connect(backbone.output_shape())

@@ -12,6 +12,9 @@ _ROWS_PER_CLASS = {
     "roi_heads.box_predictor.cls_score.": 1,
     "roi_heads.box_predictor.bbox_pred.": 4,
 }
+# Of sources of queries, wherever in them: denoised labels, the encoder's proposals.
+_QUERIES = "decoder.query_embedding."
+_QUERY_ROWS = ("label", "classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,7 @@ def carry_class_rows(
     """
     carried = {}
     for name in own.keys() & weights.keys():
-        step = next((n for prefix, n in _ROWS_PER_CLASS.items() if name.startswith(prefix)), None)
+        step = _rows_per_class(name)
         if step is None or own[name].shape[1:] != weights[name].shape[1:]:
             continue
         old, new = weights[name], own[name].clone()
@@ -76,6 +79,13 @@ def carry_class_rows(
             new[-1] = old[-1]
         carried[name] = new
     return carried
+
+
+def _rows_per_class(name: str) -> int | None:
+    """None of a tensor that has none."""
+    if name.startswith(_QUERIES) and name.split(".")[-2] in _QUERY_ROWS:
+        return 1
+    return next((n for prefix, n in _ROWS_PER_CLASS.items() if name.startswith(prefix)), None)
 
 
 def resize_rows(own: Tensor, given: Tensor) -> Tensor:
