@@ -51,8 +51,9 @@ class Decoder(nn.Module):
             query_position: gives each layer's positions from where its queries are, called with the layer's number,
                 its input (B, Q, C) and the references (B, Q, 2 or 4) as logits; None keeps those of the queries.
             refinement: moves the references from layer to layer, called with the layer's number, its output (B, Q, C)
-                and the references; returns the boxes it predicts, (B, Q, 4) logits, and the next layer's references.
-                Heads then leave the boxes to it. The queries have to have references.
+                and the references; returns the boxes it predicts, (B, Q, 4) logits, and the next layer's references,
+                which positions and modulation see without their gradient. Heads then leave the boxes to it. The
+                queries have to have references.
             output_norm: whether a norm that the layers share follows each of them.
             activation_checkpointing: as in :class:`Encoder`.
 
@@ -99,16 +100,16 @@ class Decoder(nn.Module):
         target, position, reference = queries.content, queries.position, queries.references
         hidden, priors, references, boxes = [], [], [], []
         for index, layer in enumerate(self.layers):
+            # Only boxes learn through a reference that has moved; see the refinement for how far.
+            seen = reference if index == 0 or reference is None else reference.detach()
             if self.query_position is not None:
-                position = self.query_position(index, target, reference)
+                position = self.query_position(index, target, seen)
             prior = None
             if self.modulation is not None:
                 previous = priors[-1] if priors else None
                 with full_precision(target):
                     located = at_least_float32(target + position)
-                    prior = self.modulation(
-                        index, located, previous, levels, image_sizes, reference
-                    )
+                    prior = self.modulation(index, located, previous, levels, image_sizes, seen)
                 priors.append(prior)
             target = self._run(layer, target, position, levels, prior, queries.attention_mask)
             hidden.append(self.norm(target))
@@ -128,11 +129,11 @@ class Decoder(nn.Module):
 
     def _references(self, references: list[Tensor | None], priors: list[Any]) -> Tensor | None:
         """Of each layer where they move, (L, B, Q, 2 or 4), else of all, (1, B, Q, 2 or 4)."""
+        if self.refinement is not None:
+            return torch.stack(references)
         if priors and getattr(priors[0], "references", None) is not None:
             return priors[0].references
-        if references[0] is None:
-            return None
-        return references[0][None] if self.refinement is None else torch.stack(references)
+        return None if references[0] is None else references[0][None]
 
     def _run(self, layer: nn.Module, *inputs: Any) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
