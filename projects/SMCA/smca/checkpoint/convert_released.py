@@ -1,4 +1,4 @@
-"""Names and layouts of published DETR and single-scale SMCA checkpoints, into ours and back."""
+"""Names and layouts of published DETR, single-scale SMCA and Deformable DETR checkpoints, into ours, and most back."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from .class_columns import CLASSIFIERS, select_classes
+from .convert_deformable import convert_deformable_parts, is_released_deformable
 
 _ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
 
@@ -30,6 +31,8 @@ _RULES = [
     (_DECODER + "point2.{leaf}", "decoder.modulation.layers.{i}.offset.{leaf}"),
     (_DECODER + "point3.{leaf}", "decoder.modulation.layers.{i}.scale.{leaf}"),
     ("transformer.decoder.norm.{leaf}", "decoder.norm.{leaf}"),
+    # With norms before each part, as UP-DETR has them.
+    ("transformer.encoder.norm.{leaf}", "encoder.norm.{leaf}"),
 ]
 _PLACEHOLDERS = {
     "{i}": r"(\d+)",
@@ -44,7 +47,7 @@ _RESNET_PREFIX, _OUR_RESNET_PREFIX = "backbone.0.body.", "backbone."
 def convert_released(
     state_dict: Mapping[str, Tensor], num_classes: int = 80, *, no_object_class: bool | None = None
 ) -> dict[str, Tensor]:
-    """Convert a published DETR or single-scale SMCA state dict to ours.
+    """Convert a published DETR, single-scale SMCA or Deformable DETR state dict to ours.
 
     Published class columns are COCO category ids (0..90, then "no object" or an unused column).
     With ``num_classes=80`` the columns of COCO's 80 categories are kept, in contiguous order;
@@ -55,7 +58,7 @@ def convert_released(
         state_dict: tensors by name; a whole checkpoint's "model" entry.
         num_classes: classes of our model.
         no_object_class: whether the last column is "no object". By default SMCA checkpoints (with a
-            spatial prior) have none, DETR checkpoints do.
+            spatial prior) have none, DETR checkpoints do; Deformable DETR's never have one.
 
     Returns:
         A state dict that our model of the same shape loads strictly.
@@ -64,6 +67,8 @@ def convert_released(
         ValueError: naming every tensor that has no place here, or the one whose columns do not fit
             ``num_classes``.
     """
+    if is_released_deformable(state_dict):
+        return _convert_deformable(state_dict, num_classes)
     if no_object_class is None:
         no_object_class = not any(".point1." in name for name in state_dict)
     converted = {}
@@ -73,6 +78,23 @@ def convert_released(
             tensor = select_classes(name, tensor, num_classes, no_object_class)
         converted[target] = tensor
     return converted
+
+
+def _convert_deformable(state_dict: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
+    body = {name: t for name, t in state_dict.items() if name.startswith(_RESNET_PREFIX)}
+    others = {name: t for name, t in state_dict.items() if name not in body}
+    converted, unknown = convert_deformable_parts(others, num_classes)
+    # Those without a place are all named by the one error that names any.
+    names = _convert_names(body | {name: others[name] for name in unknown}, _convert_body_name)
+    return {target: body[name] for name, target in names.items()} | converted
+
+
+def _convert_body_name(name: str) -> str:
+    if name.startswith(_RESNET_PREFIX):
+        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
+    raise ValueError(
+        f"tensor {name!r} has no place in a Deformable DETR of this project; is this a checkpoint of another model?"
+    )
 
 
 def convert_to_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +115,7 @@ def convert_name(name: str) -> str:
         ValueError: if the tensor has no place in our models.
     """
     if name.startswith(_RESNET_PREFIX):
-        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
+        return _convert_body_name(name)
     for released, ours in _RULES:
         if (target := _translate(name, released, ours)) is not None:
             return target

@@ -11,6 +11,7 @@ from smca.timm_features import build_features
 from .class_columns import PUBLISHED_COLUMNS
 from .class_rows import carry_class_rows, known_classes, resize_rows
 from .coco_categories import COCO_CLASS_NAMES
+from .convert_deformable import is_released_deformable, released_deformable_columns
 from .convert_released import convert_released, convert_resnet_name
 from .fetch import fetch_weights
 from .load_report import BY_NAME, LoadReport
@@ -141,6 +142,11 @@ def _from_release(
     tensors: Mapping[str, Tensor], num_classes: int | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """A released detector's tensors under our names. Its classes are COCO's if its columns are COCO's ids."""
+    if is_released_deformable(tensors):
+        columns = released_deformable_columns(tensors)
+        if columns in PUBLISHED_COLUMNS and num_classes != columns:
+            return convert_released(tensors, len(COCO_CLASS_NAMES)), COCO_CLASS_NAMES
+        return convert_released(tensors, columns), ()
     columns = len(tensors.get("class_embed.bias", ()))
     if columns in PUBLISHED_COLUMNS and num_classes not in (columns - 1, columns):
         return convert_released(tensors, len(COCO_CLASS_NAMES)), COCO_CLASS_NAMES

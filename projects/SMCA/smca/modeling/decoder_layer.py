@@ -74,7 +74,7 @@ class DecoderLayer(nn.Module):
             num_levels: S.
             share_key_value: see :class:`smca.layers.CoAttention`.
             co_attention: called with query (B, Q, C), levels and prior, as :class:`LevelCoAttention`, which is taken
-                where none is given.
+                where none is given; one with ``reset_parameters`` is initialised by it.
         """
         super().__init__()
         self.self_attention = MultiheadAttention(embed_dim, num_heads, dropout)
@@ -90,6 +90,8 @@ class DecoderLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         xavier_uniform_matrices_(self)
+        if hasattr(self.co_attention, "reset_parameters"):
+            self.co_attention.reset_parameters()
 
     def forward(
         self,

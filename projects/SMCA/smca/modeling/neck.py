@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from smca.layers import sine_position_encoding
 
 from .feature_level import FeatureLevel
-from .padding import resize_mask
+from .padding import norm_of_valid, resize_mask
 
 
 class Neck(nn.Module):
@@ -27,6 +27,10 @@ class Neck(nn.Module):
         in_strides: Sequence[int] | None = None,
         embed_dim: int = 256,
         num_groups: int | None = None,
+        level_embedding: bool | None = None,
+        position_shift: float = 0.0,
+        xavier: bool = False,
+        see_padding: bool = False,
     ):
         """
         Args:
@@ -35,7 +39,12 @@ class Neck(nn.Module):
             in_channels, in_strides: of the features. With both the projections are made at once, else :meth:`connect`
                 takes them from the backbone; it checks those that are given.
             embed_dim: C.
-            num_groups: of a group norm after each projection; None has no norm.
+            num_groups: of a group norm after each projection, over the valid cells of each image; None has no norm.
+            level_embedding: whether positions have the learned embedding of their level; None is with several levels.
+            position_shift: of the sine code in cells, see :func:`smca.layers.sine_position_encoding`.
+            xavier: projections start Xavier-uniform with a bias of 0, not with PyTorch's default.
+            see_padding: norms and windows of further strides see what the backbone makes of padding, as in the released
+                Deformable DETR; by default neither does.
 
         Raises:
             ValueError: as :meth:`connect`.
@@ -51,11 +60,14 @@ class Neck(nn.Module):
             raise ValueError(
                 f"neck.strides must be ascending and not empty, got {list(self.strides)}"
             )
+        if level_embedding is None:
+            level_embedding = len(self.strides) > 1
         self.level_embedding = (
-            nn.Parameter(torch.randn(len(self.strides), embed_dim))
-            if len(self.strides) > 1
-            else None
+            nn.Parameter(torch.randn(len(self.strides), embed_dim)) if level_embedding else None
         )
+        self.position_shift = position_shift
+        self.xavier = xavier
+        self.see_padding = see_padding
         if in_channels is not None and in_strides is not None:
             shapes = zip(self.in_features, in_channels, in_strides, strict=True)
             self.connect({name: ShapeSpec(channels=c, stride=s) for name, c, s in shapes})
@@ -91,6 +103,10 @@ class Neck(nn.Module):
                 in_channels = self.embed_dim
             if self.num_groups is not None:
                 self.norms.append(nn.GroupNorm(self.num_groups, self.embed_dim))
+        if self.xavier:
+            for projection in self.projections:
+                nn.init.xavier_uniform_(projection.weight)
+                nn.init.zeros_(projection.bias)
 
     def _check_given(self, shapes: Mapping[str, ShapeSpec]) -> None:
         for kind, values in self._given.items():
@@ -115,16 +131,17 @@ class Neck(nn.Module):
             One level per stride, finest first.
         """
         levels = []
-        source = _zero_padding(features[self.coarsest_feature], padding_mask)
+        kept_out = None if self.see_padding else padding_mask
+        source = _zero_padding(features[self.coarsest_feature], kept_out)
         for index, (feature, projection) in enumerate(
             zip(self.level_features, self.projections, strict=True)
         ):
             projected = projection(source if feature is None else features[feature])
             if self.num_groups is not None:
-                projected = self.norms[index](projected)
+                projected = norm_of_valid(self.norms[index], projected, kept_out)
             if feature is None:
                 # What padding holds must not leak into valid cells through the next 3x3 window.
-                source = _zero_padding(projected, padding_mask)
+                source = _zero_padding(projected, kept_out)
             levels.append(self._make_level(index, projected, padding_mask))
         return levels
 
@@ -136,7 +153,9 @@ class Neck(nn.Module):
             mask = torch.zeros(1, height, width, dtype=torch.bool, device=projected.device)
         else:
             mask = resize_mask(padding_mask, (height, width))
-        position = sine_position_encoding(mask, self.embed_dim).to(projected.dtype)
+        position = sine_position_encoding(mask, self.embed_dim, shift=self.position_shift).to(
+            projected.dtype
+        )
         position = position.flatten(2).transpose(1, 2).expand(batch, -1, -1)
         if self.level_embedding is not None:
             position = position + self.level_embedding[index]
