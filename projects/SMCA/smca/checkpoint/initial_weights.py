@@ -20,6 +20,9 @@ from .model_file import ModelFile, first_not_finite, read_model_file
 TORCHVISION_PREFIX = "torchvision://"
 TIMM_PREFIX = "timm://"
 
+_PRETEXT = ("patch2query.", "feature_align.")
+"""What UP-DETR's pre-training has beside a DETR."""
+
 QUERIES = "decoder.query_embedding.weight"
 
 
@@ -142,6 +145,10 @@ def _from_release(
     tensors: Mapping[str, Tensor], num_classes: int | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """A released detector's tensors under our names. Its classes are COCO's if its columns are COCO's ids."""
+    if any(name.startswith(_PRETEXT[0]) for name in tensors):
+        # UP-DETR before fine-tuning: its classes are those of the pretext task, "patch found" or not.
+        kept = {k: v for k, v in tensors.items() if not k.startswith((*_PRETEXT, "class_embed."))}
+        return convert_released(kept), ()
     if is_released_deformable(tensors):
         columns = released_deformable_columns(tensors)
         if columns in PUBLISHED_COLUMNS and num_classes != columns:
