@@ -1,7 +1,7 @@
 """UP-DETR's fine-tuning, ResNet-50, 16 images a step, 300 epochs.
 
-Give the released pre-trained detector, or one of your own under its names, as ``train.init_checkpoint``: its backbone is
-SwAV's and its transformer has learnt from ImageNet without labels. From other weights this is a DETR with norms first.
+Give the released pre-trained detector, or one of your own under its names, as ``train.init_checkpoint``: its backbone
+is SwAV's and its transformer has learnt from ImageNet without labels. From other weights it is a DETR with norms first.
 """
 
 from .common.coco import dataloader

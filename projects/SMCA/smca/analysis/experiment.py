@@ -16,6 +16,7 @@ from smca.config import lazy_model_as_data
 from .complexity import Complexity, analyze
 from .latency import detection_call, measure_in_turns, ratio_of_rounds
 from .paper import DETR, PAPER, PaperResult
+from .released import RELEASED, ReleasedResult
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Experiment:
         complexity: counted here.
         latency: measured here; None where it was not asked for.
         paper: the paper's numbers; None where it has none.
+        released: what the authors of another detector report of their release; None without one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Experiment:
     complexity: Complexity
     latency: Latency | None
     paper: PaperResult | None
+    released: ReleasedResult | None = None
 
 
 def analyze_experiments(
@@ -73,7 +76,14 @@ def analyze_experiments(
             configs, sizes, repeat=latency_repeat, device=device or torch.device("cpu")
         )
     return [
-        Experiment(name, sizes[name], counted[name], latencies.get(name), PAPER.get(name))
+        Experiment(
+            name,
+            sizes[name],
+            counted[name],
+            latencies.get(name),
+            PAPER.get(name),
+            RELEASED.get(name),
+        )
         for name in configs
     ]
 
