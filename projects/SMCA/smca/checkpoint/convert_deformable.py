@@ -1,7 +1,7 @@
-"""Names and layouts of published Deformable DETR checkpoints, into ours.
+"""Names and layouts of published Deformable DETR checkpoints, into ours and back; backbones are DETR's.
 
 A release stores what its layers share once per layer: heads under ``class_embed.0`` to ``class_embed.5``, and, where
-layers refine boxes, all heads again under ``transformer.decoder``. With two stages the encoder has heads, too, as if it
+layers refine boxes, heads again under ``transformer.decoder``. With two stages the encoder has heads, too, as if it
 were one layer more.
 """
 
@@ -13,56 +13,55 @@ from torch import Tensor
 
 from .class_columns import PUBLISHED_COLUMNS, select_classes
 from .coco_categories import COCO_CATEGORY_IDS
+from .name_rules import translate
 
-_MARK = ".cross_attn.sampling_offsets."
-_SECOND_COPY = "transformer.decoder.bbox_embed."
 _QUERIES = "query_embed.weight"
 _SOURCE = "decoder.query_embedding."
-_ENCODER, _DECODER = (
-    r"transformer\.encoder\.layers\.(\d+)\.",
-    r"transformer\.decoder\.layers\.(\d+)\.",
-)
+_POSITION, _CONTENT = f"{_SOURCE}position.weight", f"{_SOURCE}content.weight"
+_OBJECTNESS = f"{_SOURCE}proposals.objectness."
+_ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
+_COPY = "transformer.decoder."
 
-# Pattern of a released name, and ours.
+# Released name and ours. Both sides have the same placeholders in the same order.
 _RULES = [
-    (r"input_proj\.(\d+)\.0\.(weight|bias)", r"neck.projections.\1.\2"),
-    (r"input_proj\.(\d+)\.1\.(weight|bias)", r"neck.norms.\1.\2"),
-    (r"transformer\.level_embed", "neck.level_embedding"),
-    (
-        _ENCODER + r"self_attn\.(sampling_offsets|attention_weights)\.(\w+)",
-        r"encoder.layers.\1.attention.\2.\3",
-    ),
-    (_ENCODER + r"self_attn\.value_proj\.(\w+)", r"encoder.layers.\1.attention.value.\2"),
-    (_ENCODER + r"self_attn\.output_proj\.(\w+)", r"encoder.layers.\1.attention.out_proj.\2"),
-    (_ENCODER + r"linear([12])\.(\w+)", r"encoder.layers.\1.ffn.linear\2.\3"),
-    (_ENCODER + r"norm([12])\.(\w+)", r"encoder.layers.\1.norm\2.\3"),
-    (
-        _DECODER + r"self_attn\.(in_proj_weight|in_proj_bias|out_proj\.\w+)",
-        r"decoder.layers.\1.self_attention.\2",
-    ),
-    (
-        _DECODER + r"cross_attn\.(sampling_offsets|attention_weights)\.(\w+)",
-        r"decoder.layers.\1.co_attention.\2.\3",
-    ),
-    (_DECODER + r"cross_attn\.value_proj\.(\w+)", r"decoder.layers.\1.co_attention.value.\2"),
-    (_DECODER + r"cross_attn\.output_proj\.(\w+)", r"decoder.layers.\1.co_attention.out_proj.\2"),
-    (_DECODER + r"linear([12])\.(\w+)", r"decoder.layers.\1.ffn.linear\2.\3"),
-    # There norms are numbered as they were written, not in the order in which they run.
-    (_DECODER + r"norm1\.(\w+)", r"decoder.layers.\1.norm2.\2"),
-    (_DECODER + r"norm2\.(\w+)", r"decoder.layers.\1.norm1.\2"),
-    (_DECODER + r"norm3\.(\w+)", r"decoder.layers.\1.norm3.\2"),
-    (r"transformer\.reference_points\.(\w+)", _SOURCE + r"reference_points.\1"),
-    (r"transformer\.enc_output\.(\w+)", _SOURCE + r"proposals.projection.\1"),
-    (r"transformer\.enc_output_norm\.(\w+)", _SOURCE + r"proposals.norm.\1"),
-    (r"transformer\.pos_trans\.(\w+)", _SOURCE + r"projection.\1"),
-    (r"transformer\.pos_trans_norm\.(\w+)", _SOURCE + r"norm.\1"),
-]  # fmt: skip
-_HEADS = re.compile(r"(?:transformer\.decoder\.)?(class|bbox)_embed\.(\d+)\.(.+)")
+    ("input_proj.{i}.0.{leaf}", "neck.projections.{i}.{leaf}"),
+    ("input_proj.{i}.1.{leaf}", "neck.norms.{i}.{leaf}"),
+    ("transformer.level_embed", "neck.level_embedding"),
+    (_ENCODER + "self_attn.{sampling}", "encoder.layers.{i}.attention.{sampling}"),
+    (_ENCODER + "self_attn.value_proj.{leaf}", "encoder.layers.{i}.attention.value.{leaf}"),
+    (_ENCODER + "self_attn.output_proj.{leaf}", "encoder.layers.{i}.attention.out_proj.{leaf}"),
+    (_ENCODER + "linear{12}.{leaf}", "encoder.layers.{i}.ffn.linear{12}.{leaf}"),
+    (_ENCODER + "norm{12}.{leaf}", "encoder.layers.{i}.norm{12}.{leaf}"),
+    (_DECODER + "self_attn.{path}", "decoder.layers.{i}.self_attention.{path}"),
+    (_DECODER + "cross_attn.{sampling}", "decoder.layers.{i}.co_attention.{sampling}"),
+    (_DECODER + "cross_attn.value_proj.{leaf}", "decoder.layers.{i}.co_attention.value.{leaf}"),
+    (_DECODER + "cross_attn.output_proj.{leaf}", "decoder.layers.{i}.co_attention.out_proj.{leaf}"),
+    (_DECODER + "linear{12}.{leaf}", "decoder.layers.{i}.ffn.linear{12}.{leaf}"),
+    # There the norm behind the cross-attention, which comes second, is the first.
+    (_DECODER + "norm1.{leaf}", "decoder.layers.{i}.norm2.{leaf}"),
+    (_DECODER + "norm2.{leaf}", "decoder.layers.{i}.norm1.{leaf}"),
+    (_DECODER + "norm3.{leaf}", "decoder.layers.{i}.norm3.{leaf}"),
+    ("transformer.reference_points.{leaf}", _SOURCE + "reference_points.{leaf}"),
+    ("transformer.enc_output.{leaf}", _SOURCE + "proposals.projection.{leaf}"),
+    ("transformer.enc_output_norm.{leaf}", _SOURCE + "proposals.norm.{leaf}"),
+    ("transformer.pos_trans.{leaf}", _SOURCE + "projection.{leaf}"),
+    ("transformer.pos_trans_norm.{leaf}", _SOURCE + "norm.{leaf}"),
+]
+# Heads of one layer, without its number: a release's, ours of all layers, of one of them, and of the encoder.
+_HEADS = [
+    ("class_embed", "heads.classifier", "heads.classifier", f"{_SOURCE}proposals.objectness"),
+    ("bbox_embed", "heads.box", "decoder.refinement.steps", f"{_SOURCE}proposals.box"),
+]
 
 
 def is_released_deformable(state_dict: Mapping[str, Tensor]) -> bool:
     """By its names."""
-    return any(_MARK in name for name in state_dict)
+    return any(".cross_attn.sampling_offsets." in name for name in state_dict)
+
+
+def is_our_deformable(state_dict: Mapping[str, Tensor]) -> bool:
+    """By its names."""
+    return any(".co_attention.sampling_offsets." in name for name in state_dict)
 
 
 def released_deformable_columns(state_dict: Mapping[str, Tensor]) -> int:
@@ -70,10 +69,10 @@ def released_deformable_columns(state_dict: Mapping[str, Tensor]) -> int:
     return len(state_dict.get("class_embed.0.bias", ()))
 
 
-def convert_deformable_parts(
+def convert_deformable(
     state_dict: Mapping[str, Tensor], num_classes: int
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """All tensors of a published Deformable DETR but its backbone's.
+    """A published Deformable DETR's tensors but those of its backbone.
 
     Args:
         state_dict: tensors by name.
@@ -87,65 +86,87 @@ def convert_deformable_parts(
         ValueError: if the class columns do not fit ``num_classes``, or a tensor that the layers share, or that is
             stored twice, is not the same everywhere.
     """
-    layers = 1 + max(
-        (int(name.split(".")[3]) for name in state_dict if re.match(_DECODER, name)), default=-1
-    )
-    own_heads = any(name.startswith(_SECOND_COPY) for name in state_dict)
+    layers = _number_of_layers(state_dict, _COPY)
+    refines = any(name.startswith(f"{_COPY}bbox_embed.") for name in state_dict)
     converted: dict[str, Tensor] = {}
     unknown = []
     for name, tensor in state_dict.items():
         if name == _QUERIES:
-            _put(converted, _split_queries(tensor), name)
-        elif match := _HEADS.fullmatch(name):
-            target = _head_name(match[1], int(match[2]), match[3], layers, own_heads)
-            _put(converted, {target: _columns(name, target, tensor, num_classes)}, name)
-        elif (target := _translate(name)) is not None:
-            _put(converted, {target: tensor}, name)
-        else:
+            position, content = tensor.chunk(2, dim=1)
+            converted |= {_POSITION: position.contiguous(), _CONTENT: content.contiguous()}
+            continue
+        target = _our_name(name, layers, refines)
+        if target is None:
             unknown.append(name)
+            continue
+        tensor = _select_columns(name, target, tensor, num_classes)
+        if target in converted and not torch.equal(converted[target], tensor):
+            raise ValueError(
+                f"tensor {name!r} should be the same as another one that becomes {target!r}, and is not"
+            )
+        converted[target] = tensor
     return converted, unknown
 
 
-def _put(converted: dict[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
-    for name, tensor in tensors.items():
-        if name in converted and not torch.equal(converted[name], tensor):
-            raise ValueError(
-                f"tensor {source!r} should be the same as another one that becomes {name!r}, and is not"
-            )
-        converted[name] = tensor
+def deformable_to_released(
+    state_dict: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Our Deformable DETR's tensors, but those of its backbone, under the released names, and names without one."""
+    layers = _number_of_layers(state_dict, "decoder.")
+    two_stage = any(name.startswith(_OBJECTNESS) for name in state_dict)
+    converted: dict[str, Tensor] = {}
+    unknown = []
+    for name, tensor in state_dict.items():
+        if name == _CONTENT:
+            continue
+        if name == _POSITION:
+            converted[_QUERIES] = torch.cat([tensor, state_dict[_CONTENT]], 1)
+            continue
+        targets = _released_names(name, layers, two_stage)
+        if not targets:
+            unknown.append(name)
+        converted |= dict.fromkeys(targets, tensor)
+    return converted, unknown
 
 
-def _split_queries(tensor: Tensor) -> dict[str, Tensor]:
-    position, content = tensor.chunk(2, dim=1)
-    return {
-        f"{_SOURCE}position.weight": position.contiguous(),
-        f"{_SOURCE}content.weight": content.contiguous(),
-    }
+def _our_name(name: str, layers: int, refines: bool) -> str | None:
+    plain = name.removeprefix(_COPY)
+    for kind, shared, own, encoders in _HEADS:
+        match = re.fullmatch(rf"{kind}\.(\d+)\.(.+)", plain)
+        if match is None:
+            continue
+        index, leaf = int(match[1]), match[2]
+        if index >= layers:
+            return f"{encoders}.{leaf}"
+        return f"{own}.{index}.{leaf}" if refines else f"{shared}.{leaf}"
+    return next((t for r, o in _RULES if (t := translate(name, r, o)) is not None), None)
 
 
-def _head_name(kind: str, index: int, leaf: str, layers: int, own_heads: bool) -> str:
-    if index >= layers:
-        part = {"class": "objectness", "bbox": "box"}[kind]
-        return f"{_SOURCE}proposals.{part}.{leaf}"
-    if not own_heads:
-        return {"class": "heads.classifier.", "bbox": "heads.box."}[kind] + leaf
-    return {"class": "heads.classifier.", "bbox": "decoder.refinement.steps."}[
-        kind
-    ] + f"{index}.{leaf}"
+def _released_names(name: str, layers: int, two_stage: bool) -> list[str]:
+    for kind, shared, own, encoders in _HEADS:
+        copied = two_stage or kind == "bbox_embed"
+        if name.startswith(f"{encoders}."):
+            found = [f"{kind}.{layers}{name.removeprefix(encoders)}"]
+        elif match := re.fullmatch(rf"{re.escape(own)}\.(\d+)\.(.+)", name):
+            found = [f"{kind}.{match[1]}.{match[2]}"]
+        elif name.startswith(f"{shared}."):
+            found = [f"{kind}.{i}{name.removeprefix(shared)}" for i in range(layers)]
+            copied = False
+        else:
+            continue
+        return found + [_COPY + one for one in found if copied]
+    return [t for r, o in _RULES if (t := translate(name, o, r)) is not None]
 
 
-def _columns(name: str, target: str, tensor: Tensor, num_classes: int) -> Tensor:
-    if ".objectness." in target:
+def _number_of_layers(state_dict: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = [re.match(rf"{re.escape(prefix)}layers\.(\d+)\.", name) for name in state_dict]
+    return 1 + max((int(match[1]) for match in numbers if match), default=-1)
+
+
+def _select_columns(name: str, target: str, tensor: Tensor, num_classes: int) -> Tensor:
+    if target.startswith(_OBJECTNESS):
         published = len(tensor) in PUBLISHED_COLUMNS and num_classes == len(COCO_CATEGORY_IDS)
         return tensor[:num_classes].clone() if published else tensor
     if target.startswith("heads.classifier."):
         return select_classes(name, tensor, num_classes, no_object_class=False)
     return tensor
-
-
-def _translate(name: str) -> str | None:
-    for pattern, target in _RULES:
-        match = re.fullmatch(pattern, name)
-        if match is not None:
-            return match.expand(target)
-    return None

@@ -1,4 +1,4 @@
-"""Names and layouts of published DETR, single-scale SMCA and Deformable DETR checkpoints, into ours, and most back."""
+"""Names and layouts of published DETR, single-scale SMCA and Deformable DETR checkpoints, into ours and back."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from .class_columns import CLASSIFIERS, select_classes
-from .convert_deformable import convert_deformable_parts, is_released_deformable
+from .convert_deformable import (
+    convert_deformable,
+    deformable_to_released,
+    is_our_deformable,
+    is_released_deformable,
+)
+from .name_rules import translate
 
 _ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
 
@@ -34,13 +40,6 @@ _RULES = [
     # With norms before each part, as UP-DETR has them.
     ("transformer.encoder.norm.{leaf}", "encoder.norm.{leaf}"),
 ]
-_PLACEHOLDERS = {
-    "{i}": r"(\d+)",
-    "{12}": "([12])",
-    "{123}": "([123])",
-    "{leaf}": "(weight|bias)",
-    "{path}": r"(in_proj_(?:weight|bias)|out_proj\.(?:weight|bias))",
-}
 _RESNET_PREFIX, _OUR_RESNET_PREFIX = "backbone.0.body.", "backbone."
 
 
@@ -68,7 +67,10 @@ def convert_released(
             ``num_classes``.
     """
     if is_released_deformable(state_dict):
-        return _convert_deformable(state_dict, num_classes)
+        body, others = _apart(state_dict, _RESNET_PREFIX)
+        converted, unknown = convert_deformable(others, num_classes)
+        names = _convert_names({**body, **dict.fromkeys(unknown)}, _convert_body_name)
+        return {target: body[name] for name, target in names.items()} | converted
     if no_object_class is None:
         no_object_class = not any(".point1." in name for name in state_dict)
     converted = {}
@@ -80,30 +82,18 @@ def convert_released(
     return converted
 
 
-def _convert_deformable(state_dict: Mapping[str, Tensor], num_classes: int) -> dict[str, Tensor]:
-    body = {name: t for name, t in state_dict.items() if name.startswith(_RESNET_PREFIX)}
-    others = {name: t for name, t in state_dict.items() if name not in body}
-    converted, unknown = convert_deformable_parts(others, num_classes)
-    # Those without a place are all named by the one error that names any.
-    names = _convert_names(body | {name: others[name] for name in unknown}, _convert_body_name)
-    return {target: body[name] for name, target in names.items()} | converted
-
-
-def _convert_body_name(name: str) -> str:
-    if name.startswith(_RESNET_PREFIX):
-        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
-    raise ValueError(
-        f"tensor {name!r} has no place in a Deformable DETR of this project; is this a checkpoint of another model?"
-    )
-
-
 def convert_to_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our DETR's or single-scale SMCA's tensors under the released names, columns as they are.
+    """Our DETR's, single-scale SMCA's or Deformable DETR's tensors under the released names, columns as they are.
 
     Raises:
         ValueError: naming every tensor that the released models do not have, such as those of the
             full model's further scales.
     """
+    if is_our_deformable(state_dict):
+        body, others = _apart(state_dict, _OUR_RESNET_PREFIX)
+        converted, unknown = deformable_to_released(others)
+        names = _convert_names({**body, **dict.fromkeys(unknown)}, released_name)
+        return {target: state_dict[name] for name, target in names.items()} | converted
     names = _convert_names(state_dict, released_name)
     return {target: state_dict[name] for name, target in names.items()}
 
@@ -117,7 +107,7 @@ def convert_name(name: str) -> str:
     if name.startswith(_RESNET_PREFIX):
         return _convert_body_name(name)
     for released, ours in _RULES:
-        if (target := _translate(name, released, ours)) is not None:
+        if (target := translate(name, released, ours)) is not None:
             return target
     raise ValueError(
         f"tensor {name!r} has no place in an SMCA or DETR detector of this project; "
@@ -134,10 +124,27 @@ def released_name(name: str) -> str:
     if name.startswith(_OUR_RESNET_PREFIX):
         return _RESNET_PREFIX + _torchvision_resnet_name(name.removeprefix(_OUR_RESNET_PREFIX))
     for released, ours in _RULES:
-        if (target := _translate(name, ours, released)) is not None:
+        if (target := translate(name, ours, released)) is not None:
             return target
     raise ValueError(
-        f"tensor {name!r} has no place in the released models, which are DETR and single-scale SMCA"
+        f"tensor {name!r} has no place in the released models, which are DETR, single-scale SMCA and "
+        "Deformable DETR"
+    )
+
+
+def _apart(
+    state_dict: Mapping[str, Tensor], prefix: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors whose names begin so, and the others."""
+    begun = {name: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+    return begun, {name: t for name, t in state_dict.items() if name not in begun}
+
+
+def _convert_body_name(name: str) -> str:
+    if name.startswith(_RESNET_PREFIX):
+        return _OUR_RESNET_PREFIX + convert_resnet_name(name.removeprefix(_RESNET_PREFIX))
+    raise ValueError(
+        f"tensor {name!r} has no place in a Deformable DETR of this project; is this a checkpoint of another model?"
     )
 
 
@@ -186,15 +193,3 @@ def _convert_names(
         more = f"; nor has any of {', '.join(repr(name) for name, _ in rest)}" if rest else ""
         raise ValueError(f"{first}{more}") from first
     return targets
-
-
-def _translate(name: str, source: str, target: str) -> str | None:
-    """``name`` written as ``target`` if it has the form of ``source``."""
-    pattern = re.escape(source)
-    for placeholder, regex in _PLACEHOLDERS.items():
-        pattern = pattern.replace(re.escape(placeholder), regex)
-    match = re.fullmatch(pattern, name)
-    if match is None:
-        return None
-    values = iter(match.groups())
-    return re.sub(r"\{\w+\}", lambda _: next(values), target)

@@ -23,7 +23,14 @@ TIMM_PREFIX = "timm://"
 _PRETEXT = ("patch2query.", "feature_align.")
 """What UP-DETR's pre-training has beside a DETR."""
 
-QUERIES = "decoder.query_embedding.weight"
+_SOURCE = "decoder.query_embedding."
+QUERIES = f"{_SOURCE}weight"
+_RESIZED = (
+    QUERIES, f"{_SOURCE}position.weight", f"{_SOURCE}content.weight",
+    # An encoder's classifier: its first row counts, whatever the number of classes.
+    f"{_SOURCE}proposals.objectness.weight", f"{_SOURCE}proposals.objectness.bias",
+)  # fmt: skip
+"""Tensors of which the first rows are loaded where there are more or fewer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,13 +186,13 @@ def _fit(
         partial = {k: v for k, v in carried.items() if not (classes.same and k in whole)}
         resized = [f"{name}{BY_NAME}" for name in sorted(partial)]
         classes = classes if carried else None
-    if QUERIES in own and QUERIES in given and QUERIES not in whole:
-        old, new = given[QUERIES], own[QUERIES]
+    for name in _RESIZED:
+        if name not in own or name not in given or name in whole:
+            continue
+        old, new = given[name], own[name]
         if old.shape[1:] == new.shape[1:]:
-            partial[QUERIES] = resize_rows(new, old)
-            resized.append(
-                f"{QUERIES}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}"
-            )
+            partial[name] = resize_rows(new, old)
+            resized.append(f"{name}: {min(len(old), len(new))} rows of {len(old)} for {len(new)}")
     fitting = {**whole, **partial}
     outcome = LoadReport(
         source=source,
