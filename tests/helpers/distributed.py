@@ -37,10 +37,10 @@ def make_images(counts: list[int]) -> list[dict]:
     return images
 
 
-def save_gradients(path: str, counts: list[int], accumulate_steps: int) -> None:
+def save_gradients(path: str, counts: list[int], accumulate_steps: int, name: str = "smca") -> None:
     """One step of the trainer on all images, with a learning rate of 0; the main process saves what it saw."""
     torch.manual_seed(0)
-    model = small_model("smca", norm="FrozenBN")
+    model = small_model(name, norm="FrozenBN")
     wrapped = model
     if comm.get_world_size() > 1:
         wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)

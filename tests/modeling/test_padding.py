@@ -9,7 +9,14 @@ from smca.modeling.padding import Border, padding_mask
 
 CHANNELS = {"res3": 16, "res4": 32, "res5": 64}
 STRIDES = {"res3": 8, "res4": 16, "res5": 32}
-NAMES = ["detr", "smca_single_scale", "smca", "deformable_detr", "deformable_detr_refine", "deformable_detr_two_stage"]
+NAMES = [
+    "detr",
+    "smca_single_scale",
+    "smca",
+    "deformable_detr",
+    "deformable_detr_refine",
+    "deformable_detr_two_stage",
+]
 
 
 def built(name):
