@@ -84,8 +84,6 @@ class EncoderProposals(nn.Module):
             side = torch.full_like(center, self.base_side * 2**index)
             boxes.append(torch.cat([center, side], -1))
         boxes = torch.cat(boxes, 1)
+        # The centres of padded cells are beyond 1.
         proposes = ((boxes > _NEAREST) & (boxes < 1 - _NEAREST)).all(-1, keepdim=True)
-        mask = join_levels(levels).padding_mask
-        if mask is not None:
-            proposes = proposes & ~mask[..., None]
         return boxes.logit().masked_fill(~proposes, float("inf")), proposes
