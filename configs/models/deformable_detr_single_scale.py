@@ -18,7 +18,8 @@ model.neck.level_embedding = True
 # Coordinates of the sine code in the middle of the cells.
 model.neck.position_shift = -0.5
 model.neck.xavier = True
-model.neck.see_padding = False
+# In raw_outputs, and with model.isolate_images=False.
+model.neck.see_padding = True
 model.encoder = L(DeformableEncoder)(
     num_layers=6,
     embed_dim="${..neck.embed_dim}",

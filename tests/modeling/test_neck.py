@@ -206,14 +206,17 @@ def test_group_norms_are_of_each_images_own_cells():
         torch.testing.assert_close(found, as_map(expected, 0), atol=1e-10, rtol=0)
 
 
-def test_seeing_padding_norms_are_of_all_cells():
-    neck = normed(see_padding=True)
+@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize("sees", [True, False])
+def test_seeing_padding_norms_are_of_all_cells(sees, isolate):
+    """Only a neck that was built to sees it, and only if images are not isolated."""
+    neck = normed(see_padding=sees)
     features = {"res5": torch.randn(2, CHANNELS["res5"], 4, 6, dtype=torch.float64)}
 
-    padded = neck(features, mask_of([(128, 192), (64, 128)]))
+    padded = neck(features, mask_of([(128, 192), (64, 128)]), isolate=isolate)
 
     for level, expected in zip(padded, neck(features, None), strict=True):
-        assert torch.equal(level.tokens, expected.tokens)
+        assert torch.equal(level.tokens, expected.tokens) == (sees and not isolate)
         assert level.padding_mask.any()
 
 

@@ -20,10 +20,9 @@ NAMES = {
 
 
 def released_model(released):
-    """Our model with the drawn weights, its neck seeing padding as the release does."""
+    """Our model with the drawn weights."""
     config = model_config(NAMES[released])
     config.num_classes = 91
-    config.neck.see_padding = True
     model = instantiate(config).eval()
     seed = int(golden(released)["seed"])
     weights = drawn_weights(released_keys(released), seed, released_copies(released))
@@ -67,7 +66,7 @@ def test_two_stages_choose_the_same_proposals():
 
     with torch.no_grad():
         mask = padding_mask(images)
-        levels = model.encoder(model.neck(model.backbone(images.tensor), mask))
+        levels = model.encoder(model.neck(model.backbone(images.tensor), mask, isolate=False))
         proposals = model.decoder.query_embedding.proposals(levels)
         outputs, _ = model.run_network(images)
 

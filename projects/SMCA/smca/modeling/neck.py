@@ -43,8 +43,8 @@ class Neck(nn.Module):
             level_embedding: whether positions have the learned embedding of their level; None is with several levels.
             position_shift: of the sine code in cells, see :func:`smca.layers.sine_position_encoding`.
             xavier: projections start Xavier-uniform with a bias of 0, not with PyTorch's default.
-            see_padding: norms and windows of further strides see what the backbone makes of padding, as in the released
-                Deformable DETR; by default neither does.
+            see_padding: where images are not isolated, norms and windows of further strides see what the backbone makes
+                of padding, as in the released Deformable DETR; by default neither ever does.
 
         Raises:
             ValueError: as :meth:`connect`.
@@ -119,19 +119,24 @@ class Neck(nn.Module):
                     )
 
     def forward(
-        self, features: Mapping[str, Tensor], padding_mask: Tensor | None
+        self,
+        features: Mapping[str, Tensor],
+        padding_mask: Tensor | None,
+        *,
+        isolate: bool = True,
     ) -> list[FeatureLevel]:
         """
         Args:
             features: backbone features (B, channels, h, w) by name.
             padding_mask: (B, height, width) bool in pixels of the padded batch, True where padded; None when no
                 image is padded. Each level samples it to the nearest pixel.
+            isolate: False only lets padding be seen by a neck that was built to.
 
         Returns:
             One level per stride, finest first.
         """
         levels = []
-        kept_out = None if self.see_padding else padding_mask
+        kept_out = None if self.see_padding and not isolate else padding_mask
         source = _zero_padding(features[self.coarsest_feature], kept_out)
         for index, (feature, projection) in enumerate(
             zip(self.level_features, self.projections, strict=True)
