@@ -2,10 +2,11 @@
 """Does every variant learn? Short trainings on the bundled digits, several seeds each.
 
     python benchmarks/learning_check.py --iterations 600 --seeds 0 1
+    python benchmarks/learning_check.py --only "Deformable DETR" DETR --output FILE --resume
 
 Parity tests compare layers with oracles; a wrong initialisation passes them and shows only here, as a
 variant that stays at zero AP where its siblings do not. Prints a table as it goes, and writes it with
-machine and versions to a JSON file.
+machine and versions to a JSON file, whole after every run; ``--resume`` keeps the runs that the file has.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from surroundings import surroundings
 from smca import model_zoo
 from smca.engine import RunInputs, prepare_training
 from smca.experiments import apply_overrides
+from smca.whole_file import replacing
 
 SINGLE = "digits/smca_single_scale"
 FULL = "digits/smca"
@@ -32,6 +34,10 @@ VARIANTS = {
     "SMCA full": (FULL, []),
     "SMCA full, no scale selection": (FULL, ["model.decoder.modulation.scale_selection=False"]),
     "DETR": ("digits/detr", []),
+    "Deformable DETR single-scale": ("digits/deformable_detr_single_scale", []),
+    "Deformable DETR": ("digits/deformable_detr", []),
+    "Deformable DETR, refined": ("digits/deformable_detr_refine", []),
+    "Deformable DETR, two stages": ("digits/deformable_detr_two_stage", []),
     "Faster R-CNN FPN": ("digits/faster_rcnn", []),
 }
 
@@ -42,17 +48,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--output", default="benchmarks/results/learning_check.json")
+    parser.add_argument("--resume", action="store_true", help="do only what the output lacks")
     args = parser.parse_args()
-    report = {
-        **surroundings(),
-        "iterations": args.iterations,
-        "runs": [],
-    }
+    report = {**surroundings(), "iterations": args.iterations, "runs": []}
+    output = Path(args.output)
+    if args.resume and output.exists():
+        report = json.loads(output.read_text())
+        if report["iterations"] != args.iterations:
+            parser.error(f"{output} holds runs of {report['iterations']} iterations")
+    finished = {(run["variant"], run["seed"]) for run in report["runs"]}
     print(
         f"{'variant':38s} {'seed':>4s} {'loss':>14s} {'AP':>6s} {'AP50':>6s} {'AR100':>6s} {'s':>5s}"
     )
     for variant in args.only:
         for seed in args.seeds:
+            if (variant, seed) in finished:
+                continue
             run = {
                 "variant": variant,
                 "seed": seed,
@@ -64,7 +75,8 @@ def main() -> None:
                 f"{run['AP50']:6.2f} {run['AR100']:6.2f} {run['seconds']:5.0f}",
                 flush=True,
             )
-            Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
+            with replacing(output) as file:
+                file.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def train_briefly(variant: str, seed: int, iterations: int) -> dict[str, float]:

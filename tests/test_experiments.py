@@ -25,6 +25,13 @@ LENGTHS = {
     "smca_r101_50ep": (8, 739294, [591435]),
     "smca_single_scale_r50_50ep": (8, 739294, [591435]),
     "smca_single_scale_r50_108ep": (8, 1596875, [1182870]),
+    "deformable_detr_single_scale_r50_50ep": (32, 184824, [147859]),
+    "deformable_detr_r50_50ep": (32, 184824, [147859]),
+    "deformable_detr_refine_r50_50ep": (32, 184824, [147859]),
+    "deformable_detr_two_stage_r50_50ep": (32, 184824, [147859]),
+    "deformable_detr_r50_150ep": (32, 554471, [443577]),
+    "up_detr_r50_150ep": (16, 1108941, [739294]),
+    "up_detr_r50_300ep": (16, 2217882, [1478588]),
     "detr_r50_50ep": (8, 739294, [591435]),
     "detr_r50_500ep": (64, 924118, [739294]),
     "detr_r101_500ep": (64, 924118, [739294]),
@@ -150,7 +157,11 @@ def _shrink_sizes(augmentations):
             _shrink_sizes(augmentation.tfm_or_aug.augs)
 
 
-@pytest.mark.parametrize("name", model_zoo.list_configs())
+# Their models are those of experiments that differ in length only, and as large.
+ANOTHER_LENGTH = {"deformable_detr_r50_150ep", "up_detr_r50_150ep"}
+
+
+@pytest.mark.parametrize("name", sorted({*model_zoo.list_configs()} - ANOTHER_LENGTH))
 def test_two_iterations_reach_every_parameter(name, tiny_coco, tmp_path, monkeypatch):
     # What the frozen norms of the COCO models would be loaded from cannot be downloaded here.
     monkeypatch.setattr("smca.engine.inputs.frozen_norm_without_weights", lambda model: False)
@@ -210,17 +221,17 @@ def test_detectron2_own_recipe_keeps_its_length():
 def test_recipe_of_the_paper(name):
     cfg = model_zoo.get_config(name)
     optimizer = cfg.optimizer
-    assert (optimizer.lr, optimizer.params.backbone_lr, optimizer.weight_decay) == (
-        1e-4,
-        1e-5,
-        1e-4,
-    )
+    deformable, up_detr = name.startswith("deformable"), name.startswith("up_detr")
+    rates = (2e-4, 2e-5) if deformable else (1e-4, 5e-5 if up_detr else 1e-5)
+    assert (optimizer.lr, optimizer.params.backbone_lr) == rates
+    assert optimizer.weight_decay == 1e-4
     assert cfg.train.clip_grad_norm == 0.1
     assert cfg.model.encoder.dropout == cfg.model.decoder.dropout == 0.1
     assert cfg.model.backbone.norm == "FrozenBN"
     assert cfg.model.backbone.freeze_at == 2
-    assert cfg.train.init_checkpoint == f"torchvision://resnet{cfg.model.backbone.depth}"
-    published = name.startswith("detr") and name.endswith("500ep")
+    if not up_detr:
+        assert cfg.train.init_checkpoint == f"torchvision://resnet{cfg.model.backbone.depth}"
+    published = up_detr or (name.startswith("detr") and name.endswith("500ep"))
     assert cfg.model.decoder.num_queries == (100 if published else 300)
     weights = (1.0, 5.0, 2.0) if published else (2.0, 5.0, 2.0)
     for node in (cfg.model.criterion, cfg.model.criterion.matcher):

@@ -2,11 +2,12 @@
 """Converts checkpoint files between this project and published ones.
 
     python tools/convert_checkpoint.py detr-r50.pth out.pth --config detr_r50_500ep
+    python tools/convert_checkpoint.py r50_deformable_detr.pth out.pth --config deformable_detr_r50_50ep
     python tools/convert_checkpoint.py resnet50.pth backbone.pth --config smca_r50_50ep
     python tools/convert_checkpoint.py model_final.pth out.pth --to-released --class-columns 92
 
-IN is a released DETR (R50, R101, DC5) or single-scale SMCA, a torchvision ResNet (its tensors
-become those of the backbone), or a detector trained here. OUT holds {"model": state dict}, which
+IN is a released DETR (R50, R101, DC5), Deformable DETR or single-scale SMCA, a torchvision ResNet (its
+tensors become those of the backbone), or a detector trained here. OUT holds {"model": state dict}, which
 train.init_checkpoint, Detectron2's checkpointer or, with --to-released, the released code loads.
 A tensor that fits nowhere is an error that names it; what is left out is printed.
 """

@@ -370,3 +370,30 @@ def test_a_count_leaves_the_model_as_it_was():
 def test_another_detector_is_an_error():
     with pytest.raises(ValueError, match="network of a Linear is not known"):
         count_multiply_adds(nn.Linear(1, 1, device="meta"), SIZE)
+
+
+def multiply_adds(name):
+    return count_multiply_adds(build_on_meta(model_zoo.get_config(name).model), SIZE)
+
+
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [("deformable_detr_single_scale_r50_50ep", 78), ("deformable_detr_r50_50ep", 173)],
+)
+def test_deformable_detr_costs_what_the_paper_says(name, paper):
+    """On the paper's scale: its numbers are of COCO's mean image, for which DETR has 86."""
+    found = multiply_adds(name) / multiply_adds("detr_r50_500ep") * 86
+
+    assert found == pytest.approx(paper, rel=0.05)
+
+
+def test_deformable_encoder_by_hand():
+    """Value, output, offsets, weights and feed-forward of every cell; sampling multiplies no matrices."""
+    model = build_on_meta(model_zoo.get_config("deformable_detr_r50_50ep").model)
+    cells = sum(h * w for h, w in [(100, 134), (50, 67), (25, 34), (13, 17)])
+    layer = 2 * C * C + C * 8 * 4 * 4 * 2 + C * 8 * 4 * 4 + 2 * C * 1024
+
+    model.encoder.layers = model.encoder.layers[:0]
+    without = count_multiply_adds(model, SIZE)
+
+    assert multiply_adds("deformable_detr_r50_50ep") - without == 6 * cells * layer

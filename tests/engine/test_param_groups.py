@@ -1,4 +1,6 @@
+import pytest
 import torch
+from detectron2.config import instantiate
 from torch import nn
 
 from smca import model_zoo
@@ -58,3 +60,49 @@ def test_every_trainable_parameter_of_the_full_model_once():
 
     optimizer = torch.optim.AdamW(groups, lr=1e-4)
     assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 1e-5]
+
+
+def test_modules_have_factors_of_the_base_rate():
+    model = Detector()
+    factors = {"backbone_neck": 0.1, "weight": 0.5}
+
+    backbone, neck, other = get_param_groups(
+        model, backbone_lr=0.25, lr_factors=factors, base_lr=2.0
+    )
+
+    assert backbone["lr"] == 0.25
+    assert ids(backbone["params"]) == ids(model.backbone.parameters())
+    # The first factor that fits counts.
+    assert neck["lr"] == pytest.approx(0.2)
+    assert ids(neck["params"]) == ids(model.backbone_neck.parameters())
+    assert other["lr"] == 1.0
+    assert ids(other["params"]) == ids(model.head.parameters())
+
+
+def test_deformable_detr_learns_where_to_look_slower():
+    with torch.device("meta"):
+        model = model_zoo.get("deformable_detr_r50_50ep")
+    config = model_zoo.get_config("deformable_detr_r50_50ep").optimizer
+    config.params.model = model
+    groups = instantiate(config).param_groups
+
+    assert [group["lr"] for group in groups] == pytest.approx([2e-4, 2e-5, 2e-5, 2e-5])
+    names = {id(p): name for name, p in model.named_parameters()}
+    kinds = [{names[id(p)].split(".")[-2] for p in group["params"]} for group in groups]
+    assert kinds[2:] == [{"sampling_offsets"}, {"reference_points"}]
+    # Weight and bias of 6 layers of the encoder and 6 of the decoder.
+    assert len(groups[2]["params"]) == 24
+    assert not {"sampling_offsets", "reference_points"} & kinds[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr_factors": {"tail": 0.1}, "base_lr": 1.0}, "'tail'.*no trainable module"),
+        ({"lr_factors": {"stem": 0.1}, "base_lr": 1.0}, "'stem'.*no trainable module"),
+        ({"lr_factors": {"head": 0.1}}, "needs base_lr"),
+    ],
+)
+def test_factors_that_mean_nothing_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        get_param_groups(Detector(), backbone_lr=0.25, **options)

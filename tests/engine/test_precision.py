@@ -9,7 +9,8 @@ from helpers.builders import small_model, training_input
 from smca.engine import MixedPrecision
 from smca.modeling.modulation import SpatialModulation
 
-NAMES = ["smca_single_scale", "smca", "detr"]
+# Not the two stages of Deformable DETR: which proposals are the best may change with the last bit.
+NAMES = ["smca_single_scale", "smca", "detr", "deformable_detr", "deformable_detr_refine"]
 DTYPES = ["bfloat16", "float16"]
 
 

@@ -125,7 +125,7 @@ def detector_batch(counts):
 
 
 @pytest.mark.parametrize("counts", [COUNTS, [0, 0, 0, 0]])
-@pytest.mark.parametrize("name", ["smca_single_scale", "smca"])
+@pytest.mark.parametrize("name", ["smca_single_scale", "smca", "deformable_detr_two_stage"])
 def test_accumulated_gradients_of_a_detector(name, counts):
     batch = detector_batch(counts)
     initial = small_model(name, norm="FrozenBN").double()

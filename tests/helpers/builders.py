@@ -31,7 +31,12 @@ def small_config(name: str, *, num_classes: int = 3, norm: str = "BN") -> DictCo
     config.encoder.num_heads = 4
     config.encoder.ffn_dim = 24
     config.encoder.dropout = 0.0
-    config.encoder.blocks = "Intra-Multi"
+    if "blocks" in config.encoder:
+        config.encoder.blocks = "Intra-Multi"
+    else:
+        config.encoder.num_layers = 2
+    if config.neck.get("num_groups"):
+        config.neck.num_groups = 4
     config.decoder.num_queries = 7
     config.decoder.num_layers = 2
     if name.startswith("smca_plus"):

@@ -41,11 +41,18 @@ def zoo_checkpoint(path: Path, name: str, *, class_names: tuple[str, ...] = ()) 
     model = instantiate(config.model)
     heads = getattr(model, "heads", None)
     if heads is not None:
-        nn.init.normal_(heads.classifier.weight, std=0.1)
-        nn.init.normal_(heads.box.layers[-1].weight, std=0.1)
+        for classifier in _each(heads.classifier):
+            nn.init.normal_(classifier.weight, std=0.1)
+        boxes = model.decoder.refinement.steps if heads.box is None else [heads.box]
+        for box in boxes:
+            nn.init.normal_(box.layers[-1].weight, std=0.1)
     _settle_norms(model)
     info = model_info_from_lazy(config, config_name=name, class_names=class_names)
     return save_described(path, model, info)
+
+
+def _each(module: nn.Module) -> list[nn.Module]:
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def _settle_norms(model: nn.Module) -> None:

@@ -10,8 +10,15 @@ from .builders import REFERENCE
 
 
 def released_keys(name: str) -> dict[str, list[int]]:
-    """Shapes by tensor name of a released checkpoint: "detr" or "smca_single_scale"."""
-    return json.loads((REFERENCE / f"released_{name}_keys.json").read_text())
+    """Shapes by tensor name of a released checkpoint: "detr", "smca_single_scale" or "deformable_..."."""
+    keys = json.loads((REFERENCE / f"released_{name}_keys.json").read_text())
+    return keys.get("shapes", keys)
+
+
+def released_copies(name: str) -> dict[str, str]:
+    """Names under which a tensor of a released checkpoint is stored again, and its first name."""
+    keys = json.loads((REFERENCE / f"released_{name}_keys.json").read_text())
+    return keys.get("same_tensor_as", {})
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -19,10 +26,17 @@ def golden(name: str) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def drawn_weights(keys: dict[str, list[int]], seed: int) -> dict[str, Tensor]:
+def drawn_weights(
+    keys: dict[str, list[int]], seed: int, copies: dict[str, str] | None = None
+) -> dict[str, Tensor]:
+    """Weights by name; one that is there under several names is drawn once, at the first of them."""
+    copies = copies or {}
     rng = np.random.RandomState(seed)
     weights = {}
     for name in sorted(keys):
+        if name in copies:
+            weights[name] = weights[copies[name]]
+            continue
         shape = keys[name]
         x = rng.standard_normal(shape).astype(np.float32)
         weights[name] = torch.as_tensor(_scaled(name, shape, x), dtype=torch.float32)

@@ -16,7 +16,10 @@ from smca.checkpoint.conversion.convert_released import convert_to_released
 from smca.inference import Predictor
 
 SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]
-MODELS = ["smca_single_scale", "smca", "detr"]
+MODELS = ["smca_single_scale", "smca", "detr", "deformable_detr", "deformable_detr_two_stage"]
+
+
+DEFORMABLE = ["digits/deformable_detr", "digits/deformable_detr_two_stage"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,9 @@ def test_32_images_of_mixed_sizes_equal_one_at_a_time(tmp_path, name):
     assert not torch.equal(together[0].scores, together[4].scores)
 
 
-@pytest.mark.parametrize("name", ["digits/smca_single_scale", "digits/smca", "digits/faster_rcnn"])
+@pytest.mark.parametrize(
+    "name", ["digits/smca_single_scale", "digits/smca", "digits/faster_rcnn", *DEFORMABLE]
+)
 def test_it_equals_detectron2s_predictor(tmp_path, name):
     path = zoo_checkpoint(tmp_path / "a.pth", name)
     cfg = model_zoo.get_cfg(name, str(path))
@@ -203,8 +208,16 @@ def test_from_config(tmp_path, checkpoint):
         Predictor.from_config("digits/detr", path)
 
 
-def test_a_release_of_others(tmp_path):
-    name = "digits/smca_single_scale"
+RELEASES = [
+    "digits/smca_single_scale",
+    "digits/deformable_detr",
+    "digits/deformable_detr_refine",
+    "digits/deformable_detr_two_stage",
+]
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_release_of_others(tmp_path, name):
     path = zoo_checkpoint(tmp_path / "a.pth", name)
     state = torch.load(path, weights_only=True)["model"]
     kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

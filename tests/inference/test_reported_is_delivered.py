@@ -144,9 +144,14 @@ def test_in_batches_of_any_size(weights, dataset, reported):
     cfg.dataloader.test.batch_size = 1
     model, _ = load_checkpoint(weights)
 
-    assert RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] == pytest.approx(reported, abs=TOLERANCE)
+    assert RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] == pytest.approx(
+        reported, abs=TOLERANCE
+    )
 
     # And without the isolation the number would be another one.
     cfg.dataloader.test.batch_size = len(SIZES)
     model.isolate_images = False
-    assert abs(RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] - reported) > 100 * TOLERANCE
+    assert (
+        abs(RunInputs(cfg, training=False).evaluate(model)["bbox"]["AP"] - reported)
+        > 100 * TOLERANCE
+    )

@@ -7,9 +7,16 @@ from detectron2.structures import ImageList
 from helpers.builders import small_model
 from smca.layers.padding import Border, padding_mask
 
-CHANNELS = {"res4": 32, "res5": 64}
-STRIDES = {"res4": 16, "res5": 32}
-NAMES = ["detr", "smca_single_scale", "smca"]
+CHANNELS = {"res3": 16, "res4": 32, "res5": 64}
+STRIDES = {"res3": 8, "res4": 16, "res5": 32}
+NAMES = [
+    "detr",
+    "smca_single_scale",
+    "smca",
+    "deformable_detr",
+    "deformable_detr_refine",
+    "deformable_detr_two_stage",
+]
 
 
 def built(name):

@@ -56,3 +56,17 @@ def test_valid_cells_do_not_depend_on_the_amount_of_padding():
 def test_width_that_is_no_multiple_of_four_is_an_error():
     with pytest.raises(ValueError, match=r"multiple of 4.*18"):
         sine_position_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), 18)
+
+
+def test_shifted_by_half_a_cell_coordinates_are_of_the_middle():
+    mask = torch.zeros(1, 3, 4, dtype=torch.bool)
+    mask[:, :, 3] = True
+
+    code = sine_position_encoding(mask, 4, shift=-0.5)
+
+    # One wave per axis, y first.
+    for row in range(3):
+        for column in range(3):
+            y, x = (2 * math.pi * (n + 0.5) / 3 for n in (row, column))
+            expected = torch.tensor([math.sin(y), math.cos(y), math.sin(x), math.cos(x)])
+            torch.testing.assert_close(code[0, :, row, column], expected, atol=1e-5, rtol=0)

@@ -177,3 +177,73 @@ def test_three_features_keep_the_order_of_strides():
 def test_strides_out_of_reach_are_an_error(strides, words):
     with pytest.raises(ValueError, match=words):
         built(["res4", "res5"], strides)
+
+
+def normed(**options):
+    neck = Neck(
+        in_features=["res5"],
+        in_channels=[CHANNELS["res5"]],
+        in_strides=[32],
+        strides=[32, 64],
+        embed_dim=EMBED_DIM,
+        num_groups=2,
+        **options,
+    )
+    return draw_parameters(neck).double()
+
+
+def test_group_norms_are_of_each_images_own_cells():
+    neck = normed()
+    features = {"res5": torch.randn(2, CHANNELS["res5"], 4, 6, dtype=torch.float64)}
+    mask = mask_of([(128, 192), (64, 128)])
+
+    together = neck(features, mask)
+
+    alone = neck({"res5": features["res5"][1:, :, :2, :4]}, None)
+    for level, expected in zip(together, alone, strict=True):
+        h, w = expected.size
+        found = as_map(level, 1)[:, :h, :w]
+        torch.testing.assert_close(found, as_map(expected, 0), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize("sees", [True, False])
+def test_seeing_padding_norms_are_of_all_cells(sees, isolate):
+    """Only a neck that was built to sees it, and only if images are not isolated."""
+    neck = normed(see_padding=sees)
+    features = {"res5": torch.randn(2, CHANNELS["res5"], 4, 6, dtype=torch.float64)}
+
+    padded = neck(features, mask_of([(128, 192), (64, 128)]), isolate=isolate)
+
+    for level, expected in zip(padded, neck(features, None), strict=True):
+        assert torch.equal(level.tokens, expected.tokens) == (sees and not isolate)
+        assert level.padding_mask.any()
+
+
+def test_an_embedding_of_a_single_level_and_a_shift():
+    options = {"in_features": ["res5"], "in_channels": [12], "in_strides": [32], "strides": [32]}
+    neck = Neck(**options, embed_dim=8, level_embedding=True, position_shift=-0.5)
+    features = {"res5": torch.randn(1, 12, 3, 4)}
+
+    (level,) = neck(features, None)
+
+    mask = torch.zeros(1, 3, 4, dtype=torch.bool)
+    code = sine_position_encoding(mask, 8, shift=-0.5).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(level.position, code + neck.level_embedding[0])
+    assert Neck(**options, embed_dim=8).level_embedding is None
+
+
+def test_projections_that_start_xavier_uniform():
+    neck = Neck(
+        in_features=["res5"],
+        in_channels=[512],
+        in_strides=[32],
+        strides=[32, 64],
+        embed_dim=64,
+        xavier=True,
+    )
+
+    for projection, fans in zip(neck.projections, [512 + 64, 9 * (512 + 64)], strict=True):
+        assert not projection.bias.any()
+        limit = (6 / fans) ** 0.5
+        assert 0.99 * limit < projection.weight.abs().max() <= limit

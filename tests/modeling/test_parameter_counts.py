@@ -117,3 +117,20 @@ def test_own_key_value_projections_add_what_the_design_says():
     own = counts("smca", decoder={"share_key_value": False})[1]
 
     assert own - shared == pytest.approx(1.58, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable"),
+    [
+        ("deformable_detr_single_scale", 33_844_193),
+        ("deformable_detr", 39_847_265),
+        ("deformable_detr_refine", 40_627_260),
+        ("deformable_detr_two_stage", 40_959_129),
+        # Published DETR's, and the norm behind the encoder.
+        ("up_detr", 41_302_880),
+    ],
+)
+def test_released_rivals(name, trainable):
+    parts, _ = counts(name, num_classes=91)
+
+    assert sum(parts.values()) == trainable

@@ -6,7 +6,18 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from helpers.builders import draw_parameters, small_config, small_model, training_input
 from smca.modeling import SMCA
 
-NAMES = ["detr", "detr_published", "smca_single_scale", "smca"]
+NAMES = [
+    "detr",
+    "detr_published",
+    "up_detr",
+    "smca_single_scale",
+    "smca",
+    "deformable_detr_single_scale",
+    "deformable_detr",
+    "deformable_detr_refine",
+    "deformable_detr_two_stage",
+]
+SOFTMAX = ("detr_published", "up_detr")
 QUERIES, LAYERS = 7, 2
 # Odd sizes; one image without objects, one with more than there are queries.
 BATCH = [(97, 131, 3), (64, 150, 0), (33, 40, 12)]
@@ -27,8 +38,13 @@ def test_is_registered():
 def test_training_gives_finite_losses_of_every_layer(name):
     losses = small_model(name).train()(batch_of())
 
+    suffixes = [("", ""), ("", "_0")]
+    if name == "deformable_detr_two_stage":
+        suffixes.append(("enc_", ""))
     assert losses.keys() == {
-        f"loss_{kind}{suffix}" for kind in ("ce", "bbox", "giou") for suffix in ("", "_0")
+        f"{before}loss_{kind}{behind}"
+        for kind in ("ce", "bbox", "giou")
+        for before, behind in suffixes
     }
     for loss in losses.values():
         assert loss.shape == ()
@@ -43,7 +59,7 @@ def test_inference_gives_instances_of_every_image(name):
     with torch.no_grad():
         results = model(batch_of())
 
-    num_candidates = QUERIES if name == "detr_published" else QUERIES * 3
+    num_candidates = QUERIES if name in SOFTMAX else QUERIES * 3
     for (height, width, _), result in zip(BATCH, results, strict=True):
         instances = result["instances"]
         boxes = instances.pred_boxes.tensor
@@ -83,7 +99,7 @@ def test_raw_outputs(name):
     with torch.no_grad():
         outputs = model.raw_outputs(batch)
 
-    num_outputs = 4 if name == "detr_published" else 3
+    num_outputs = 4 if name in SOFTMAX else 3
     assert outputs["pred_logits"].shape == (LAYERS, 3, QUERIES, num_outputs)
     assert outputs["pred_boxes"].shape == (LAYERS, 3, QUERIES, 4)
     assert ((outputs["pred_boxes"] >= 0) & (outputs["pred_boxes"] <= 1)).all()
@@ -91,7 +107,7 @@ def test_raw_outputs(name):
     with torch.no_grad():
         best = model(batch[:1])[0]["instances"].scores[0]
         logits = model.raw_outputs(batch[:1])["pred_logits"][-1, 0]
-    probabilities = logits.softmax(-1)[:, :-1] if name == "detr_published" else logits.sigmoid()
+    probabilities = logits.softmax(-1)[:, :-1] if name in SOFTMAX else logits.sigmoid()
     torch.testing.assert_close(best, probabilities.max())
 
 
@@ -151,10 +167,11 @@ def test_without_isolation_padding_leaks_as_in_the_released_models():
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_trainable_parameter(name, share):
     config = small_config(name)
-    config.encoder.share_attention = config.encoder.share_ffn = share
-    config.decoder.share_key_value = share
+    if "share_attention" in config.encoder:
+        config.encoder.share_attention = config.encoder.share_ffn = share
+        config.decoder.share_key_value = share
     model = draw_parameters(instantiate(config)).train()
-    if model.decoder.modulation is not None:
+    if hasattr(model.decoder.modulation, "reset_parameters"):
         # The zeros that scales start from must not keep them from learning.
         model.decoder.modulation.reset_parameters()
 
@@ -165,8 +182,10 @@ def test_gradient_reaches_every_trainable_parameter(name, share):
         for parameter_name, parameter in model.named_parameters()
         if parameter.grad is None or not parameter.grad.abs().max() > 1e-9
     }
-    # In the first layer all values are zero, so it does not matter which query looks at which.
-    assert silent <= {"decoder.layers.0.self_attention.in_proj_weight"}
+    # In DETR's first layer all values are zero, so it does not matter which query looks at which.
+    first = "decoder.layers.0."
+    assert silent <= {f"{first}self_attention.in_proj_weight", f"{first}norm1.weight"}
+    assert f"{first}norm1.weight" not in silent or name == "up_detr"
 
 
 @pytest.mark.parametrize("name", ["detr", "smca"])

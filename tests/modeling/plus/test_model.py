@@ -11,7 +11,7 @@ from detectron2.config import instantiate
 from helpers.builders import draw_parameters, small_config, small_model, training_input
 from helpers.distributed import save_gradients
 from helpers.own_parts import TrainAndPredict
-from smca.checkpoint.class_rows import NamedClasses, carry_class_rows
+from smca.checkpoint.loading.class_rows import NamedClasses, carry_class_rows
 from smca.engine import launch
 from smca.modeling import FocalClassification
 

@@ -9,16 +9,19 @@ from .complexity import (
 )
 from .experiment import Experiment, Latency, analyze_experiments, input_size, measure_latencies
 from .paper import DETR, PAPER, PaperResult, time_ratio
+from .released import RELEASED, ReleasedResult
 from .table import as_data, describe_environment, format_tables
 
 __all__ = [
     "DETR",
     "PAPER",
     "PARTS",
+    "RELEASED",
     "Complexity",
     "Experiment",
     "Latency",
     "PaperResult",
+    "ReleasedResult",
     "analyze",
     "analyze_experiments",
     "as_data",

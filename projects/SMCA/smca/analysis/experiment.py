@@ -17,6 +17,7 @@ from smca.errors import InputError
 from .complexity import Complexity, analyze
 from .latency import detection_call, measure_in_turns, ratio_of_rounds
 from .paper import DETR, PAPER, PaperResult
+from .released import RELEASED, ReleasedResult
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Experiment:
         complexity: counted here.
         latency: measured here; None where it was not asked for.
         paper: the paper's numbers; None where it has none.
+        released: what the authors of another detector report of their release; None without one.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Experiment:
     complexity: Complexity
     latency: Latency | None
     paper: PaperResult | None
+    released: ReleasedResult | None = None
 
 
 def analyze_experiments(
@@ -74,7 +77,14 @@ def analyze_experiments(
             configs, sizes, repeat=latency_repeat, device=device or torch.device("cpu")
         )
     return [
-        Experiment(name, sizes[name], counted[name], latencies.get(name), PAPER.get(name))
+        Experiment(
+            name,
+            sizes[name],
+            counted[name],
+            latencies.get(name),
+            PAPER.get(name),
+            RELEASED.get(name),
+        )
         for name in configs
     ]
 

@@ -83,6 +83,15 @@ PAPER: dict[str, PaperResult] = {
     "faster_rcnn_fpn_r50_3x": _row(
         4, 36, (40.2, 61.0, 43.8, 24.2, 43.5, 52.0), params=42, gflops=180
     ),
+    "deformable_detr_single_scale_r50_50ep": _row(
+        4, 50, (39.7, 60.1, 42.4, 21.2, 44.3, 56.0), params=34, gflops=78
+    ),
+    "deformable_detr_r50_50ep": _row(
+        4, 50, (43.8, 62.6, 47.7, 26.4, 47.1, 58.0), params=40, gflops=173
+    ),
+    "deformable_detr_r50_150ep": _row(4, 150, (45.3,), params=40, gflops=173),
+    "up_detr_r50_150ep": _row(4, 150, (40.5, 60.8, 42.6, 19.0, 44.4, 60.0), params=41, gflops=86),
+    "up_detr_r50_300ep": _row(4, 300, (42.8, 63.0, 45.3, 20.8, 47.1, 61.7), params=41, gflops=86),
     "ablations/head_shared_bs8": _row(2, 50, (40.2, 61.4, 42.7)),
     "ablations/head_shared_bs16": _row(2, 50, (40.2, 61.3, 42.9)),
     "ablations/head_shared_bs32": _row(2, 50, (39.9, 61.0, 42.4)),

@@ -33,7 +33,7 @@ _ACCURACY = (
 
 
 def format_tables(experiments: Sequence[Experiment], *, markdown: bool = False) -> str:
-    """Size and cost (ours, then the paper's), the paper's accuracy, and how to read them."""
+    """Size and cost (ours, then the paper's), the paper's accuracy, the releases', and how to read them."""
     measured = any(e.latency is not None for e in experiments)
     style = "pipe" if markdown else "simple"
     blocks = [_table(experiments, _cost_columns(measured), style), _notes(experiments, measured)]
@@ -42,6 +42,12 @@ def format_tables(experiments: Sequence[Experiment], *, markdown: bool = False) 
         blocks += [
             "Box AP on COCO val2017, all numbers the paper's:",
             _table(in_paper, _accuracy_columns(), style, with_size=False),
+        ]
+    released = [e for e in experiments if e.released is not None]
+    if released:
+        blocks += [
+            "Box AP on COCO val2017 as the authors report it of what they released:",
+            _table(released, _released_columns(), style, with_size=False),
         ]
     return "\n\n".join(blocks)
 
@@ -54,6 +60,8 @@ def as_data(experiments: Sequence[Experiment], device: torch.device) -> dict:
         ours["latency"] = None if e.latency is None else asdict(e.latency)
         paper = None if e.paper is None else {**asdict(e.paper), "time_ratio": time_ratio(e.paper)}
         rows.append({"config": e.name, "input_size": list(e.size), "ours": ours, "paper": paper})
+        if e.released is not None:
+            rows[-1]["released"] = asdict(e.released)
     return {
         "machine": machine_name(device),
         "torch": torch.__version__,
@@ -118,6 +126,14 @@ def _part(part: str) -> Callable[[Experiment], float]:
 def _accuracy_columns() -> list[_Column]:
     epochs: _Column = ("paper: epochs", lambda e: e.paper.epochs, None)
     return [epochs, *((f"paper: {title}", _accuracy(key), None) for title, key in _ACCURACY)]
+
+
+def _released_columns() -> list[_Column]:
+    def value(key: str) -> Callable[[Experiment], float | None]:
+        return lambda e: getattr(e.released, key)
+
+    titles = [(title, key) for title, key in _ACCURACY if key not in ("ap50", "ap75")]
+    return [(f"release: {title}", value(key), None) for title, key in titles]
 
 
 def _accuracy(key: str) -> Callable[[Experiment], float | None]:

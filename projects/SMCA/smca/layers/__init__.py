@@ -7,6 +7,8 @@ Points are always (x, y), sizes of maps always (h, w). In a padding mask True me
 """
 
 from .attention import CoAttention, MultiheadAttention
+from .coordinate_encoding import sine_coordinate_encoding
+from .deformable_attention import DeformableAttention
 from .feed_forward import FeedForward
 from .gaussian_prior import gaussian_log_prior
 from .initialization import xavier_uniform_matrices_
@@ -17,11 +19,13 @@ from .precision import at_least_float32, full_precision
 __all__ = [
     "MLP",
     "CoAttention",
+    "DeformableAttention",
     "FeedForward",
     "MultiheadAttention",
     "at_least_float32",
     "full_precision",
     "gaussian_log_prior",
+    "sine_coordinate_encoding",
     "sine_position_encoding",
     "xavier_uniform_matrices_",
 ]

@@ -7,8 +7,10 @@ too, but in the pixels only: after the first norm they are none any more, and wi
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .precision import at_least_float32, full_precision
 
 
 def padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor | None:
@@ -37,6 +39,29 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     Where the strides divide height and width, the valid cells are as many as the image alone has.
     """
     return F.interpolate(mask[:, None].float(), size=size, mode="nearest")[:, 0].bool()
+
+
+def norm_of_valid(norm: nn.GroupNorm, features: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """A group norm whose mean and variance are those of each image's own cells, as if it were alone.
+
+    Args:
+        norm: over C channels.
+        features: (B, C, h, w).
+        padding_mask: (B, height, width) bool in pixels, True where padded; None when no image is.
+    """
+    if padding_mask is None:
+        return norm(features)
+    with full_precision(features):
+        groups = at_least_float32(features).unflatten(1, (norm.num_groups, -1))
+        valid = ~resize_mask(padding_mask, features.shape[-2:])[:, None, None]
+        # All but image and group.
+        dims = (2, 3, 4)
+        count = valid.sum(dims, keepdim=True) * groups.shape[2]
+        mean = (groups * valid).sum(dims, keepdim=True) / count
+        variance = ((groups - mean).square() * valid).sum(dims, keepdim=True) / count
+        normal = ((groups - mean) * (variance + norm.eps).rsqrt()).flatten(1, 2)
+        weight, bias = (values[:, None, None] for values in (norm.weight, norm.bias))
+        return normal * weight + bias
 
 
 class Border:

@@ -7,7 +7,12 @@ from smca.errors import InputError
 
 
 def sine_position_encoding(
-    padding_mask: Tensor, embed_dim: int, *, temperature: float = 10000.0, eps: float = 1e-6
+    padding_mask: Tensor,
+    embed_dim: int,
+    *,
+    temperature: float = 10000.0,
+    eps: float = 1e-6,
+    shift: float = 0.0,
 ) -> Tensor:
     """DETR's fixed two-dimensional sine encoding.
 
@@ -18,6 +23,9 @@ def sine_position_encoding(
     Args:
         padding_mask: (B, h, w) bool, True where a cell is padding.
         embed_dim: C, a multiple of 4.
+        temperature: ratio of the longest to the shortest wave.
+        eps: keeps a map without valid cells finite.
+        shift: added to the count: -0.5 puts coordinates into the middle of the cells, as Deformable DETR does.
 
     Returns:
         (B, C, h, w) float32. Values in padded cells have no meaning.
@@ -36,7 +44,7 @@ def sine_position_encoding(
     def encode_axis(dim: int) -> Tensor:
         count = valid.cumsum(dim, dtype=torch.float32)
         total = count.narrow(dim, count.shape[dim] - 1, 1)
-        angle = (count / (total + eps) * (2 * math.pi))[..., None] * frequency
+        angle = ((count + shift) / (total + eps) * (2 * math.pi))[..., None] * frequency
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
     return torch.cat((encode_axis(1), encode_axis(2)), dim=-1).permute(0, 3, 1, 2)

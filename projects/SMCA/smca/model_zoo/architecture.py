@@ -18,7 +18,10 @@ from smca.text import clip, printable
 
 logger = logging.getLogger(__name__)
 
-_UNSEEN = ("_target_", "blocks", "dilate_res5", "num_heads", "scale", "scale_selection")
+_UNSEEN = (
+    "_target_", "base_side", "blocks", "dilate_res5", "num_heads", "num_points", "position_shift", "pre_norm", "scale",
+    "scale_selection",
+)  # fmt: skip
 """Fields that decide what is computed, and that the shapes of weights need not show."""
 
 

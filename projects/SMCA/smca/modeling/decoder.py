@@ -153,9 +153,13 @@ class Decoder(nn.Module):
         )
 
     def _references(self, references: list[Tensor | None], priors: list[Any]) -> Tensor | None:
-        """Of each layer where they move, (L, B, Q, 2 or 4), else of all, (1, B, Q, 2 or 4)."""
+        """Of each layer where they move, (L, B, Q, 2 or 4), else of all, (1, B, Q, 2 or 4).
+
+        None where they start as points and become boxes.
+        """
         if self.refinement is not None:
-            return torch.stack(references)
+            same = references[0].shape == references[-1].shape
+            return torch.stack(references) if same else None
         if priors and getattr(priors[0], "references", None) is not None:
             return priors[0].references
         return None if references[0] is None else references[0][None]

@@ -52,7 +52,7 @@ def _masked_bias(index: int, level: FeatureLevel, prior: Prior | None) -> Tensor
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the queries, co-attention with the image, feed-forward; post-norm.
+    """Self-attention of the queries, co-attention with the image, feed-forward.
 
     A decoder takes any module that is called as this one; what it makes of ``prior`` is its own affair.
     """
@@ -67,6 +67,7 @@ class DecoderLayer(nn.Module):
         num_levels: int = 1,
         share_key_value: bool = True,
         co_attention: nn.Module | None = None,
+        pre_norm: bool = False,
     ):
         """
         Args:
@@ -74,9 +75,11 @@ class DecoderLayer(nn.Module):
             num_levels: S.
             share_key_value: see :class:`smca.layers.CoAttention`.
             co_attention: called with query (B, Q, C), levels and prior, as :class:`LevelCoAttention`, which is taken
-                where none is given.
+                where none is given; one with ``reset_parameters`` is initialised by it.
+            pre_norm: norms before each of the three, not behind their sums.
         """
         super().__init__()
+        self.pre_norm = pre_norm
         self.self_attention = MultiheadAttention(embed_dim, num_heads, dropout)
         self.co_attention = co_attention or LevelCoAttention(
             embed_dim, num_heads, dropout, num_levels=num_levels, share_key_value=share_key_value
@@ -90,6 +93,8 @@ class DecoderLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         xavier_uniform_matrices_(self)
+        if hasattr(self.co_attention, "reset_parameters"):
+            self.co_attention.reset_parameters()
 
     def forward(
         self,
@@ -109,9 +114,27 @@ class DecoderLayer(nn.Module):
         Returns:
             (B, Q, C).
         """
+        if self.pre_norm:
+            return self._norms_first(target, query_position, levels, prior, attention_mask)
         located = target + query_position
         update = self.self_attention(located, located, target, attention_mask)
         target = self.norm1(target + self.dropout(update))
         update = self.co_attention(target + query_position, levels, prior)
         target = self.norm2(target + self.dropout(update))
         return self.norm3(target + self.dropout(self.ffn(target)))
+
+    def _norms_first(
+        self,
+        target: Tensor,
+        query_position: Tensor,
+        levels: list[FeatureLevel],
+        prior: Any,
+        attention_mask: Tensor | None,
+    ) -> Tensor:
+        normal = self.norm1(target)
+        located = normal + query_position
+        update = self.self_attention(located, located, normal, attention_mask)
+        target = target + self.dropout(update)
+        update = self.co_attention(self.norm2(target) + query_position, levels, prior)
+        target = target + self.dropout(update)
+        return target + self.dropout(self.ffn(self.norm3(target)))

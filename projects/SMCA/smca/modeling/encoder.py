@@ -17,7 +17,7 @@ MOST_BLOCKS = 100
 
 
 class EncoderBlock(nn.Module):
-    """One post-norm transformer block over the tokens of S levels, equation (1).
+    """One transformer block over the tokens of S levels, equation (1).
 
     An ``intra`` block attends inside each level, a ``multi`` block over the tokens of all levels at once. The two
     differ only in which levels share a softmax; where weights are a level's own, a multi block still projects
@@ -35,6 +35,7 @@ class EncoderBlock(nn.Module):
         num_levels: int,
         share_attention: bool = True,
         share_ffn: bool = True,
+        pre_norm: bool = False,
     ):
         """
         Args:
@@ -43,9 +44,11 @@ class EncoderBlock(nn.Module):
             dropout: on attention weights, the two residual branches and the hidden layer.
             num_levels: S.
             share_attention, share_ffn: one set of weights for all levels, or one per level. Norms are shared.
+            pre_norm: norms before attention and feed-forward network, not behind their sums.
         """
         super().__init__()
         self.kind = kind
+        self.pre_norm = pre_norm
         self.attention = nn.ModuleList(
             MultiheadAttention(embed_dim, num_heads, dropout)
             for _ in range(1 if share_attention else num_levels)
@@ -62,10 +65,13 @@ class EncoderBlock(nn.Module):
         xavier_uniform_matrices_(self)
 
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
+        seen = levels
+        if self.pre_norm:
+            seen = [level.with_tokens(self.norm1(level.tokens)) for level in levels]
         if self.kind == "intra":
-            attended = [update for item in enumerate(levels) for update in self._attend([item])]
+            attended = [update for item in enumerate(seen) for update in self._attend([item])]
         else:
-            attended = self._attend(list(enumerate(levels)))
+            attended = self._attend(list(enumerate(seen)))
         return [
             level.with_tokens(self._finish(index, level.tokens, update))
             for index, (level, update) in enumerate(zip(levels, attended, strict=True))
@@ -92,8 +98,12 @@ class EncoderBlock(nn.Module):
         ]
 
     def _finish(self, index: int, tokens: Tensor, update: Tensor) -> Tensor:
+        ffn = self.ffn[index % len(self.ffn)]
+        if self.pre_norm:
+            tokens = tokens + self.dropout(update)
+            return tokens + self.dropout(ffn(self.norm2(tokens)))
         tokens = self.norm1(tokens + self.dropout(update))
-        update = self.ffn[index % len(self.ffn)](tokens)
+        update = ffn(tokens)
         return self.norm2(tokens + self.dropout(update))
 
 
@@ -117,6 +127,7 @@ class Encoder(nn.Module):
         share_attention: bool = True,
         share_ffn: bool = True,
         activation_checkpointing: bool = False,
+        pre_norm: bool = False,
     ):
         """
         Args:
@@ -124,6 +135,7 @@ class Encoder(nn.Module):
                 one level the two kinds are the same.
             others: as in :class:`EncoderBlock`.
             activation_checkpointing: compute activations again in the backward pass instead of keeping them.
+            pre_norm: as in :class:`EncoderBlock`, and a last norm behind all blocks.
 
         Raises:
             InputError: for a kind of block that does not exist.
@@ -141,9 +153,11 @@ class Encoder(nn.Module):
                 num_levels=num_levels,
                 share_attention=share_attention,
                 share_ffn=share_ffn,
+                pre_norm=pre_norm,
             )
             for kind in parse_blocks(blocks)
         )
+        self.norm = nn.LayerNorm(embed_dim) if pre_norm else None
 
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
         """Levels in, the same levels with encoded tokens out."""
@@ -152,6 +166,8 @@ class Encoder(nn.Module):
                 levels = checkpoint(block, levels, use_reentrant=False)
             else:
                 levels = block(levels)
+        if self.norm is not None:
+            levels = [level.with_tokens(self.norm(level.tokens)) for level in levels]
         return levels
 
 

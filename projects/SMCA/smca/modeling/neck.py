@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from smca.errors import InputError
 from smca.layers import sine_position_encoding
-from smca.layers.padding import resize_mask
+from smca.layers.padding import norm_of_valid, resize_mask
 
 from .records import FeatureLevel
 
@@ -28,6 +28,10 @@ class Neck(nn.Module):
         in_strides: Sequence[int] | None = None,
         embed_dim: int = 256,
         num_groups: int | None = None,
+        level_embedding: bool | None = None,
+        position_shift: float = 0.0,
+        xavier: bool = False,
+        see_padding: bool = False,
     ):
         """
         Args:
@@ -36,7 +40,12 @@ class Neck(nn.Module):
             in_channels, in_strides: of the features. With both the projections are made at once, else :meth:`connect`
                 takes them from the backbone; it checks those that are given.
             embed_dim: C.
-            num_groups: of a group norm after each projection; None has no norm.
+            num_groups: of a group norm after each projection, over the valid cells of each image; None has no norm.
+            level_embedding: whether positions have the learned embedding of their level; None is with several levels.
+            position_shift: of the sine code in cells, see :func:`smca.layers.sine_position_encoding`.
+            xavier: projections start Xavier-uniform with a bias of 0, not with PyTorch's default.
+            see_padding: where images are not isolated, norms and windows of further strides see what the backbone makes
+                of padding, as in the released Deformable DETR; by default neither ever does.
 
         Raises:
             InputError: as :meth:`connect`.
@@ -52,11 +61,14 @@ class Neck(nn.Module):
             raise InputError(
                 f"neck.strides must be ascending and not empty, got {list(self.strides)}"
             )
+        if level_embedding is None:
+            level_embedding = len(self.strides) > 1
         self.level_embedding = (
-            nn.Parameter(torch.randn(len(self.strides), embed_dim))
-            if len(self.strides) > 1
-            else None
+            nn.Parameter(torch.randn(len(self.strides), embed_dim)) if level_embedding else None
         )
+        self.position_shift = position_shift
+        self.xavier = xavier
+        self.see_padding = see_padding
         if in_channels is not None and in_strides is not None:
             shapes = zip(self.in_features, in_channels, in_strides, strict=True)
             self.connect({name: ShapeSpec(channels=c, stride=s) for name, c, s in shapes})
@@ -92,6 +104,10 @@ class Neck(nn.Module):
                 in_channels = self.embed_dim
             if self.num_groups is not None:
                 self.norms.append(nn.GroupNorm(self.num_groups, self.embed_dim))
+        if self.xavier:
+            for projection in self.projections:
+                nn.init.xavier_uniform_(projection.weight)
+                nn.init.zeros_(projection.bias)
 
     def _check_given(self, shapes: Mapping[str, ShapeSpec]) -> None:
         for kind, values in self._given.items():
@@ -104,28 +120,34 @@ class Neck(nn.Module):
                     )
 
     def forward(
-        self, features: Mapping[str, Tensor], padding_mask: Tensor | None
+        self,
+        features: Mapping[str, Tensor],
+        padding_mask: Tensor | None,
+        *,
+        isolate: bool = True,
     ) -> list[FeatureLevel]:
         """
         Args:
             features: backbone features (B, channels, h, w) by name.
             padding_mask: (B, height, width) bool in pixels of the padded batch, True where padded; None when no
                 image is padded. Each level samples it to the nearest pixel.
+            isolate: False only lets padding be seen by a neck that was built to.
 
         Returns:
             One level per stride, finest first.
         """
         levels = []
-        source = _zero_padding(features[self.coarsest_feature], padding_mask)
+        kept_out = None if self.see_padding and not isolate else padding_mask
+        source = _zero_padding(features[self.coarsest_feature], kept_out)
         for index, (feature, projection) in enumerate(
             zip(self.level_features, self.projections, strict=True)
         ):
             projected = projection(source if feature is None else features[feature])
             if self.num_groups is not None:
-                projected = self.norms[index](projected)
+                projected = norm_of_valid(self.norms[index], projected, kept_out)
             if feature is None:
                 # What padding holds must not leak into valid cells through the next 3x3 window.
-                source = _zero_padding(projected, padding_mask)
+                source = _zero_padding(projected, kept_out)
             levels.append(self._make_level(index, projected, padding_mask))
         return levels
 
@@ -137,7 +159,9 @@ class Neck(nn.Module):
             mask = torch.zeros(1, height, width, dtype=torch.bool, device=projected.device)
         else:
             mask = resize_mask(padding_mask, (height, width))
-        position = sine_position_encoding(mask, self.embed_dim).to(projected.dtype)
+        position = sine_position_encoding(mask, self.embed_dim, shift=self.position_shift).to(
+            projected.dtype
+        )
         position = position.flatten(2).transpose(1, 2).expand(batch, -1, -1)
         if self.level_embedding is not None:
             position = position + self.level_embedding[index]

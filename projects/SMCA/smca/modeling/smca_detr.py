@@ -194,7 +194,9 @@ class SMCA(nn.Module):
         mask = padding_mask(pixels, images.image_sizes)
         features = self.backbone(pixels, mask) if isolate else self.backbone(pixels)
         image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
-        levels = self.encoder(self.neck(features, mask))
+        # A neck of one's own need not know of it.
+        options = {"isolate": isolate} if getattr(self.neck, "see_padding", False) else {}
+        levels = self.encoder(self.neck(features, mask, **options))
         decoded = self.decoder(levels, image_sizes, targets)
         used = decoded.last_layer() if last_layer_only else decoded
         with full_precision(used.hidden):

@@ -12,7 +12,7 @@ from torchvision.ops import box_convert, nms
 
 from smca.errors import InputError
 from smca.layers import gaussian_log_prior
-from smca.modeling import SMCA
+from smca.modeling import SMCA, SpatialPrior
 from smca.modeling.classification import class_scores
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ def detection_priors(
         outputs, decoded = model.run_network(images, last_layer_only=True)
     height, width = size = images.image_sizes[0]
     prior = decoded.priors[-1]
+    if not isinstance(prior, SpatialPrior):
+        raise ValueError(
+            f"this model has no spatial prior to draw, its decoder's modulation gives a {type(prior).__name__}; take a "
+            "model of an SMCA config"
+        )
     image_size = prior.center_logits.new_tensor([width, height])
     scores, classes = class_scores(model.classification, outputs["pred_logits"][0, 0])
     boxes = box_convert(outputs["pred_boxes"][0, 0], "cxcywh", "xyxy") * image_size.repeat(2)

@@ -68,7 +68,8 @@ def select_classes(name: str, tensor: Tensor, num_classes: int, no_object_class:
 def with_category_id_columns(state_dict: Mapping[str, Tensor], columns: int) -> dict[str, Tensor]:
     """A state dict whose classifier has COCO's category ids as columns instead of 80 classes.
 
-    Columns that no class belongs to get zero weights and a bias of ``ABSENT_BIAS``, so that they
+    Columns of an encoder's classifier, which are no classes but the first, stay in order; those behind them and columns
+    that no class belongs to get zero weights and a bias of ``ABSENT_BIAS``, so that they
     are never predicted. "No object", the 81st column of a cross-entropy model, becomes the 92nd.
 
     Args:
@@ -85,6 +86,11 @@ def with_category_id_columns(state_dict: Mapping[str, Tensor], columns: int) -> 
     if not names:
         raise InputError("there is no classifier whose columns could be changed")
     spread = {name: _spread(name, state_dict[name], columns) for name in names}
+    spread |= {
+        name: _filled(name, tensor, columns, list(range(len(tensor))))
+        for name, tensor in state_dict.items()
+        if ".objectness." in name
+    }
     return {**state_dict, **spread}
 
 
@@ -103,6 +109,10 @@ def _spread(name: str, tensor: Tensor, columns: int) -> Tensor:
                 f"not {columns}"
             )
         targets.append(columns - 1)
+    return _filled(name, tensor, columns, targets)
+
+
+def _filled(name: str, tensor: Tensor, columns: int, targets: list[int]) -> Tensor:
     fill = ABSENT_BIAS if name.endswith("bias") else 0.0
     spread = tensor.new_full((columns, *tensor.shape[1:]), fill)
     spread[torch.tensor(targets)] = tensor

@@ -1,10 +1,16 @@
-"""Names and layouts of published DETR and single-scale SMCA checkpoints, into ours and back."""
+"""Names and layouts of published DETR, single-scale SMCA and Deformable DETR checkpoints, into ours and back."""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from .class_columns import CLASSIFIERS, select_classes
+from .convert_deformable import (
+    convert_deformable,
+    deformable_to_released,
+    is_our_deformable,
+    is_released_deformable,
+)
 from .name_rules import RESNET_RULES, convert_names, rename
 
 _ENCODER, _DECODER = "transformer.encoder.layers.{i}.", "transformer.decoder.layers.{i}."
@@ -30,14 +36,16 @@ _RULES = [
     (_DECODER + "point2.{leaf}", "decoder.modulation.layers.{i}.offset.{leaf}"),
     (_DECODER + "point3.{leaf}", "decoder.modulation.layers.{i}.scale.{leaf}"),
     ("transformer.decoder.norm.{leaf}", "decoder.norm.{leaf}"),
+    # With norms before each part, as UP-DETR has them.
+    ("transformer.encoder.norm.{leaf}", "encoder.norm.{leaf}"),
 ]
-_RULES += [(f"backbone.0.body.{theirs}", f"backbone.{ours}") for theirs, ours in RESNET_RULES]
+_BODY_RULES = [(f"backbone.0.body.{theirs}", f"backbone.{ours}") for theirs, ours in RESNET_RULES]
 
 
 def convert_released(
     state_dict: Mapping[str, Tensor], num_classes: int = 80, *, no_object_class: bool | None = None
 ) -> dict[str, Tensor]:
-    """Convert a published DETR or single-scale SMCA state dict to ours.
+    """Convert a published DETR, single-scale SMCA or Deformable DETR state dict to ours.
 
     Published class columns are COCO category ids (0..90, then "no object" or an unused column).
     With ``num_classes=80`` the columns of COCO's 80 categories are kept, in contiguous order;
@@ -48,7 +56,7 @@ def convert_released(
         state_dict: tensors by name; a whole checkpoint's "model" entry.
         num_classes: classes of our model.
         no_object_class: whether the last column is "no object". By default SMCA checkpoints (with a
-            spatial prior) have none, DETR checkpoints do.
+            spatial prior) have none, DETR checkpoints do; Deformable DETR's never have one.
 
     Returns:
         A state dict that our model of the same shape loads strictly.
@@ -57,6 +65,10 @@ def convert_released(
         InputError: naming every tensor that has no place here, or the one whose columns do not fit
             ``num_classes``.
     """
+    if is_released_deformable(state_dict):
+        converted, rest = convert_deformable(state_dict, num_classes)
+        names = convert_names(rest, _deformable_body_name)
+        return {target: state_dict[name] for name, target in names.items()} | converted
     if no_object_class is None:
         no_object_class = not any(".point1." in name for name in state_dict)
     converted = {}
@@ -69,12 +81,16 @@ def convert_released(
 
 
 def convert_to_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our DETR's or single-scale SMCA's tensors under the released names, columns as they are.
+    """Our DETR's, single-scale SMCA's or Deformable DETR's tensors under the released names, columns as they are.
 
     Raises:
         InputError: naming every tensor that the released models do not have, such as those of the
             full model's further scales.
     """
+    if is_our_deformable(state_dict):
+        converted, rest = deformable_to_released(state_dict)
+        names = convert_names(rest, released_name)
+        return {target: state_dict[name] for name, target in names.items()} | converted
     names = convert_names(state_dict, released_name)
     return {target: state_dict[name] for name, target in names.items()}
 
@@ -86,7 +102,7 @@ def convert_name(name: str) -> str:
         InputError: if the tensor has no place in our models.
     """
     place = "an SMCA or DETR detector of this project; is this a checkpoint of another model?"
-    return rename(name, _RULES, place)
+    return rename(name, [*_RULES, *_BODY_RULES], place)
 
 
 def released_name(name: str) -> str:
@@ -95,8 +111,15 @@ def released_name(name: str) -> str:
     Raises:
         InputError: if the released models have no such tensor.
     """
-    backwards = [(ours, theirs) for theirs, ours in _RULES]
-    return rename(name, backwards, "the released models, which are DETR and single-scale SMCA")
+    backwards = [(ours, theirs) for theirs, ours in (*_RULES, *_BODY_RULES)]
+    place = "the released models, which are DETR, single-scale SMCA and Deformable DETR"
+    return rename(name, backwards, place)
+
+
+def _deformable_body_name(name: str) -> str:
+    """Of a tensor of the backbone, which is DETR's."""
+    place = "a Deformable DETR of this project; is this a checkpoint of another model?"
+    return rename(name, _BODY_RULES, place)
 
 
 def convert_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ _PLACEHOLDERS = {
     "{123}": "([123])",
     "{leaf}": "(weight|bias)",
     "{stat}": r"(\w+)",
+    "{sampling}": r"((?:sampling_offsets|attention_weights)\.(?:weight|bias))",
     "{path}": r"(in_proj_(?:weight|bias)|out_proj\.(?:weight|bias))",
 }
 
@@ -56,12 +57,12 @@ def rename(name: str, rules: Sequence[tuple[str, str]], place: str) -> str:
         InputError: if there is none, so that the tensor has no place in ``place``.
     """
     for source, target in rules:
-        if (renamed := _translate(name, source, target)) is not None:
+        if (renamed := translate(name, source, target)) is not None:
             return renamed
     raise InputError(f"tensor {name!r} has no place in {place}")
 
 
-def _translate(name: str, source: str, target: str) -> str | None:
+def translate(name: str, source: str, target: str) -> str | None:
     """``name`` written as ``target`` if it has the form of ``source``."""
     pattern = re.escape(source)
     for placeholder, regex in _PLACEHOLDERS.items():

@@ -12,7 +12,12 @@ from .class_rows import NamedClasses, carry_class_rows, resize_rows
 
 logger = logging.getLogger(__name__)
 
-_RESIZED = ("decoder.query_embedding.weight",)
+_SOURCE = "decoder.query_embedding."
+_RESIZED = (
+    f"{_SOURCE}weight", f"{_SOURCE}position.weight", f"{_SOURCE}content.weight",
+    # An encoder's classifier: its first row counts, whatever the number of classes.
+    f"{_SOURCE}proposals.objectness.weight", f"{_SOURCE}proposals.objectness.bias",
+)  # fmt: skip
 """Tensors of which the first rows are loaded where there are more or fewer."""
 _BY_NAME = ": rows by class name"
 # Left in or out of a checkpoint without effect on predictions.

@@ -11,6 +11,10 @@ from smca.checkpoint.conversion.class_columns import (
     PUBLISHED_COLUMNS,
     choose_classes,
 )
+from smca.checkpoint.conversion.convert_deformable import (
+    is_released_deformable,
+    released_deformable_columns,
+)
 from smca.checkpoint.conversion.convert_released import convert_released, convert_resnet
 from smca.checkpoint.reading.model_file import ModelFile
 
@@ -74,11 +78,36 @@ def _from_released_detector(tensors: Mapping[str, Tensor], classes: Classes) -> 
     return converted, COCO_CLASS_NAMES if is_coco else ()
 
 
+def _from_released_deformable(tensors: Mapping[str, Tensor], classes: Classes) -> Converted:
+    """As a DETR's, but without "no object"."""
+    columns, number = released_deformable_columns(tensors), classes.number
+    if not classes.exact:
+        number = choose_classes(columns, number, no_object_class=False)
+    is_coco = columns in PUBLISHED_COLUMNS and number == len(COCO_CLASS_NAMES)
+    return convert_released(tensors, number), COCO_CLASS_NAMES if is_coco else ()
+
+
+_PRETEXT = ("patch2query.", "feature_align.")
+"""What UP-DETR's pre-training has beside a DETR."""
+
+
+def _is_pretrained_up_detr(tensors: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith(_PRETEXT[0]) for name in tensors)
+
+
+def _from_pretrained_up_detr(tensors: Mapping[str, Tensor], _: Classes) -> Converted:
+    """Its classes are those of the pretext task, "patch found" or not, and have no use here."""
+    left_out = (*_PRETEXT, "class_embed.")
+    return convert_released({k: v for k, v in tensors.items() if not k.startswith(left_out)}), ()
+
+
 def _is_resnet(tensors: Mapping[str, Tensor]) -> bool:
     return "conv1.weight" in tensors and any(name.startswith("layer1.") for name in tensors)
 
 
 FAMILIES = (
+    Family("pre-trained UP-DETR", _is_pretrained_up_detr, _from_pretrained_up_detr),
+    Family("released Deformable DETR", is_released_deformable, _from_released_deformable),
     Family("released detector", _is_released_detector, _from_released_detector),
     Family("torchvision ResNet", _is_resnet, lambda tensors, _: (convert_resnet(tensors), ())),
 )

@@ -83,3 +83,7 @@ SHARE = number(0, 1)
 WHERE = number(0, above=True, most=1)
 NUMBERS = list_of(SIZE, "a list of whole numbers, at least 1, such as [32]", least=1)
 WORDS = list_of(PATH, "a list of words, such as [res5]", least=1)
+FACTORS = Kind(
+    "names of modules with a number from 0 for each, such as {sampling_offsets: 0.1}",
+    lambda value: isinstance(value, dict) and all(map(RATE.holds, value.values())),
+)

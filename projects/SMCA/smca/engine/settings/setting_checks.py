@@ -14,6 +14,7 @@ from smca.experiments.targets import check_arguments, check_targets_exist, find_
 
 from .kinds import (
     COUNT,
+    FACTORS,
     FLAG,
     FLAG_OR_NULL,
     LIST,
@@ -104,6 +105,8 @@ TRAINING = {
     "optimizer.maximize": FLAG,
     "optimizer.nesterov": FLAG,
     "optimizer.params.backbone_lr": RATE,
+    "optimizer.params.base_lr": RATE.or_null(),
+    "optimizer.params.lr_factors": FACTORS.or_null(),
     "lr_multiplier.drop_at": list_of(
         WHERE, "a list of shares of the training, above 0 and up to 1, such as [0.8]"
     ),
@@ -127,6 +130,7 @@ ANYWHERE = {
         "num_layers": SIZE,
         "num_heads": SIZE,
         "num_levels": SIZE,
+        "num_points": SIZE,
         "embed_dim": SIZE,
         "ffn_dim": SIZE,
         "depth": SIZE,
@@ -145,6 +149,12 @@ ANYWHERE = {
         "box_weight": RATE,
         "giou_weight": RATE,
         "beta": number(),
+        "position_shift": number(),
+        "initial_size": number(),
+        "base_side": Kind("a number above 0 and below 1", number(0, 1, above=True).holds),
+        "see_padding": FLAG,
+        "share_layers": FLAG,
+        "pre_norm": FLAG,
         "pixel_mean": list_of(number(), "three numbers", 3),
         "pixel_std": list_of(number(0, above=True), "three numbers above 0", 3),
         "activation_checkpointing": FLAG,

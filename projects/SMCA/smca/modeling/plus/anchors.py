@@ -4,9 +4,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..feature_level import FeatureLevel
-from ..queries import Queries
-from ..target import Target
+from smca.errors import InputError
+
+from ..records import FeatureLevel, Queries, Target
 
 
 class AnchorQueries(nn.Module):
@@ -30,13 +30,13 @@ class AnchorQueries(nn.Module):
                 :class:`~smca.modeling.DetectionHeads`; None is the image's own.
 
         Raises:
-            ValueError: for a side that is no share, or a size reference that is no side.
+            InputError: for a side that is no share, or a size reference that is no side.
         """
         super().__init__()
         if not 0 < initial_side < 1:
-            raise ValueError(f"queries.initial_side must be in (0, 1), got {initial_side}")
+            raise InputError(f"queries.initial_side must be in (0, 1), got {initial_side}")
         if size_reference is not None and not 0 < size_reference < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"queries.size_reference is {size_reference!r}, it must be a side in pixels or None"
             )
         self.initial_side = initial_side

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
 from smca.layers import xavier_uniform_matrices_
 
-from ..feature_level import FeatureLevel
 from ..modulation import LayerModulation, SpatialPrior
+from ..records import FeatureLevel
 
 # Of the paper's prior at stride 32: exp(-d^2 / 8) with the distance d in cells.
 _PAPER_WIDTH = 8 * 32**2
@@ -47,11 +48,11 @@ class BoxModulation(nn.Module):
                 cells of stride 32. With a larger one the priors of all boxes are narrower.
 
         Raises:
-            ValueError: for a side that is not positive.
+            InputError: for a side that is not positive.
         """
         super().__init__()
         if not typical_side > 0:
-            raise ValueError(f"modulation.typical_side must be positive, got {typical_side}")
+            raise InputError(f"modulation.typical_side must be positive, got {typical_side}")
         self.beta = 4 * _PAPER_WIDTH / typical_side**2
         self.num_levels = num_levels
         self.layers = nn.ModuleList(
@@ -76,13 +77,13 @@ class BoxModulation(nn.Module):
     def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
         """
         Raises:
-            ValueError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
+            InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
                 not known.
         """
         heads = self.layers[0].shape[1]
         built = (len(self.layers), self.num_levels, heads)
         if (num_layers, num_levels, num_heads or heads) != built:
-            raise ValueError(
+            raise InputError(
                 f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
                 f"the decoder has {num_layers}, {num_levels} and {num_heads}"
             )
@@ -106,10 +107,10 @@ class BoxModulation(nn.Module):
             The prior; its centres count cells from the middle of the first one.
 
         Raises:
-            ValueError: without references of boxes.
+            InputError: without references of boxes.
         """
         if reference is None or reference.shape[-1] != 4:
-            raise ValueError(
+            raise InputError(
                 "decoder.modulation follows boxes, but decoder.queries gives no references (B, Q, 4)"
             )
         predictor = self.layers[layer]

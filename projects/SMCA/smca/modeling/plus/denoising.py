@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from smca.errors import InputError
+
 from ..criterion import MoreOutputs
-from ..feature_level import FeatureLevel
 from ..matcher import Matches
-from ..queries import Queries
-from ..target import Target
+from ..records import FeatureLevel, Queries, Target
 
 # Sides, as shares of the image, of the boxes that an image without objects is given.
 _SMALLEST_RANDOM, _LARGEST_RANDOM = 0.05, 0.5
@@ -57,14 +57,14 @@ class DenoisingQueries(nn.Module):
             weight: of their losses, which are averaged over D / 2 of each image as others are over objects.
 
         Raises:
-            ValueError: for an odd number of queries or noise out of its range.
+            InputError: for an odd number of queries or noise out of its range.
         """
         super().__init__()
         if num_denoising < 0 or num_denoising % 2:
-            raise ValueError(f"queries.num_denoising must be even, got {num_denoising}")
+            raise InputError(f"queries.num_denoising must be even, got {num_denoising}")
         for name, value in (("box_noise", box_noise), ("label_noise", label_noise)):
             if not 0 <= value <= 1:
-                raise ValueError(f"queries.{name} must be in [0, 1], got {value}")
+                raise InputError(f"queries.{name} must be in [0, 1], got {value}")
         self.queries = queries
         self.half = num_denoising // 2
         self.box_noise = box_noise
@@ -85,7 +85,7 @@ class DenoisingQueries(nn.Module):
         if targets is None or self.half == 0:
             return found
         if found.references is None or found.references.shape[-1] != 4:
-            raise ValueError("queries.queries must give boxes (B, Q, 4) to be denoised beside")
+            raise InputError("queries.queries must give boxes (B, Q, 4) to be denoised beside")
         noised = [self._noise(target) for target in targets]
         labels, boxes, groups = (
             torch.stack([getattr(image, name) for image in noised])

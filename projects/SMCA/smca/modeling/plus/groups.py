@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
+
 from ..criterion import MoreOutputs
-from ..feature_level import FeatureLevel
-from ..queries import Queries
-from ..target import Target
+from ..records import FeatureLevel, Queries, Target
 
 
 class GroupedQueries(nn.Module):
@@ -27,13 +27,13 @@ class GroupedQueries(nn.Module):
             num_groups: K.
 
         Raises:
-            ValueError: for less than one group, or a source that cannot be initialised again.
+            InputError: for less than one group, or a source that cannot be initialised again.
         """
         super().__init__()
         if num_groups < 1:
-            raise ValueError(f"queries.num_groups must be at least 1, got {num_groups}")
+            raise InputError(f"queries.num_groups must be at least 1, got {num_groups}")
         if num_groups > 1 and not hasattr(queries, "reset_parameters"):
-            raise ValueError(
+            raise InputError(
                 f"queries.queries, a {type(queries).__name__}, has no reset_parameters: its groups would be alike"
             )
         self.groups = nn.ModuleList(

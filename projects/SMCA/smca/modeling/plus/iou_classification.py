@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from smca.errors import InputError
+
 from ..classification import FocalClassification
 
 
@@ -35,7 +37,7 @@ class IouClassification(FocalClassification):
     def __post_init__(self) -> None:
         for name in ("target_power", "cost_power", "negative_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(
+                raise InputError(
                     f"classification.{name} must be at least 0, got {getattr(self, name)}"
                 )
 

@@ -1,9 +1,8 @@
-import math
-
 import torch
 from torch import Tensor, nn
 
-from smca.layers import MLP
+from smca.errors import InputError
+from smca.layers import MLP, sine_coordinate_encoding
 
 
 class ReferencePosition(nn.Module):
@@ -22,13 +21,13 @@ class ReferencePosition(nn.Module):
             num_coordinates: of the references, 2 for points and 4 for boxes.
 
         Raises:
-            ValueError: for a number of channels that cannot be divided so, or a temperature that is not positive.
+            InputError: for a number of channels that cannot be divided so, or a temperature that is not positive.
         """
         super().__init__()
         if embed_dim % 4:
-            raise ValueError(f"query_position.embed_dim must be a multiple of 4, got {embed_dim}")
+            raise InputError(f"query_position.embed_dim must be a multiple of 4, got {embed_dim}")
         if not temperature > 0:
-            raise ValueError(f"query_position.temperature must be positive, got {temperature}")
+            raise InputError(f"query_position.temperature must be positive, got {temperature}")
         self.temperature = temperature
         self.per_coordinate = embed_dim // 2
         self.mlp = MLP(num_coordinates * self.per_coordinate, embed_dim, embed_dim, num_layers=2)
@@ -46,11 +45,5 @@ class ReferencePosition(nn.Module):
 
     def encode(self, coordinates: Tensor) -> Tensor:
         """(..., 2 or 4) as (x, y, w, h) in [0, 1] -> (..., 2 or 4 times C / 2), at least float32."""
-        dtype = torch.promote_types(coordinates.dtype, torch.float32)
-        steps = torch.arange(self.per_coordinate // 2, dtype=dtype, device=coordinates.device)
-        frequency = self.temperature ** (-2 * steps / self.per_coordinate)
-        y_first = torch.cat(
-            [coordinates[..., 1:2], coordinates[..., :1], coordinates[..., 2:]], -1
-        ).to(dtype)
-        angle = 2 * math.pi * y_first[..., None] * frequency
-        return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3)
+        y_first = torch.cat([coordinates[..., 1:2], coordinates[..., :1], coordinates[..., 2:]], -1)
+        return sine_coordinate_encoding(y_first, self.per_coordinate, temperature=self.temperature)

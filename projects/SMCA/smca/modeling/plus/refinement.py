@@ -1,6 +1,11 @@
+import math
+
 from torch import Tensor, nn
 
 from smca.layers import MLP
+
+_FARTHEST = math.log(1e5)
+"""References nearer to a border of the image than 1e-5 count as that far from it, so that every step stays finite."""
 
 
 class BoxRefinement(nn.Module):
@@ -22,6 +27,7 @@ class BoxRefinement(nn.Module):
         num_layers: int,
         share_layers: bool = True,
         look_forward_twice: bool = False,
+        initial_size: float = 0.0,
     ):
         """
         Args:
@@ -29,8 +35,11 @@ class BoxRefinement(nn.Module):
             num_layers: decoder layers.
             share_layers: one MLP for all layers, or one for each.
             look_forward_twice: as above.
+            initial_size: what the first layer adds to the logits of width and height at the start, which says how
+                large the boxes of points are; -2 is a side of 0.12.
         """
         super().__init__()
+        self.initial_size = initial_size
         self.look_forward_twice = look_forward_twice
         self.steps = nn.ModuleList(
             MLP(embed_dim, embed_dim, 4, num_layers=3)
@@ -39,10 +48,11 @@ class BoxRefinement(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The last linear layers are 0: boxes start as the references."""
+        """The last linear layers are 0: boxes start as the references, but for the size that points are given."""
         for step in self.steps:
             nn.init.zeros_(step.layers[-1].weight)
             nn.init.zeros_(step.layers[-1].bias)
+        nn.init.constant_(self.steps[0].layers[-1].bias[2:], self.initial_size)
 
     def forward(self, layer: int, hidden: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -63,6 +73,7 @@ class BoxRefinement(nn.Module):
 
 
 def _added(step: Tensor, reference: Tensor) -> Tensor:
+    reference = reference.clamp(-_FARTHEST, _FARTHEST)
     if reference.shape[-1] == step.shape[-1]:
         return step + reference
     dims = reference.shape[-1]

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smca.errors import InputError
 from smca.layers import MLP, at_least_float32, full_precision
 
 from ..classification import Classification
 from ..criterion import MoreOutputs
-from ..feature_level import FeatureLevel
-from ..queries import Queries
-from ..target import Target
+from ..records import FeatureLevel, Queries, Target
 
 # Cells whose middle is nearer to the border than this share of the image propose nothing, as in Deformable DETR: the
 # logits of their boxes would be large.
@@ -47,11 +46,11 @@ class SelectedQueries(nn.Module):
             weight: of the losses of the proposals that were taken.
 
         Raises:
-            ValueError: for a side that is not positive.
+            InputError: for a side that is not positive.
         """
         super().__init__()
         if not 0 < cell_side < math.inf:
-            raise ValueError(f"queries.cell_side must be positive, got {cell_side}")
+            raise InputError(f"queries.cell_side must be positive, got {cell_side}")
         self.num_queries = num_queries
         self.classification = classification
         self.cell_side = cell_side

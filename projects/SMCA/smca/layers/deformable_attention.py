@@ -1,0 +1,146 @@
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smca.errors import InputError
+
+from .precision import at_least_float32, full_precision
+
+
+class DeformableAttention(nn.Module):
+    """Multi-scale deformable attention (arXiv 2010.04159, equation 3).
+
+    Each query looks at K points of each of the S levels, which it finds from its reference by offsets of its own:
+
+        output = W sum_(s, k) A_(s, k) V_s(p_(s, k))          for each head, then all heads through W
+
+    A is one softmax over the S * K points, V_s(p) samples a level's projected values linearly between cells, with
+    zeros outside of the map and in padded cells.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, *, num_levels: int = 1, num_points: int = 4):
+        """
+        Args:
+            embed_dim: C.
+            num_heads: H, a divisor of C.
+            num_levels: S.
+            num_points: K, of each level and head.
+
+        Raises:
+            InputError: if ``num_heads`` does not divide ``embed_dim``.
+        """
+        super().__init__()
+        if embed_dim % num_heads:
+            raise InputError(
+                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
+            )
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        points = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, 2 * points)
+        self.attention_weights = nn.Linear(embed_dim, points)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Each head starts looking in a direction of its own, at k = 1 .. K cells from the reference, evenly."""
+        directions = torch.arange(self.num_heads, dtype=torch.float32) * (
+            2 * math.pi / self.num_heads
+        )
+        ring = torch.stack([directions.cos(), directions.sin()], -1)
+        # On a square: the farther coordinate is 1.
+        ring = ring / ring.abs().amax(-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1, dtype=torch.float32)
+        offsets = (ring[:, None] * distances[:, None])[:, None].expand(-1, self.num_levels, -1, -1)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        self.sampling_offsets.bias.copy_(offsets.flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value, self.out_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference: Tensor,
+        values: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """
+        Args:
+            query: (B, Q, C) with its position.
+            reference: per level a point (B, Q, S, 2) as (x, y) or a box (B, Q, S, 4) as (cx, cy, w, h), in [0, 1] of
+                the padded map. Offsets from a point are in cells, those from a box in halves of its sides, divided
+                by K.
+            values: (B, N, C), the cells of all levels behind each other.
+            sizes: (h, w) of the S levels.
+            padding_mask: (B, N) bool, True where a cell is padding; None when none is.
+
+        Returns:
+            (B, Q, C).
+        """
+        value = self.value(values)
+        if padding_mask is not None:
+            value = value.masked_fill(padding_mask[..., None], 0.0)
+        shape = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        # A coordinate in half precision misses its cell.
+        with full_precision(query):
+            locations = self._locate(at_least_float32(offsets), at_least_float32(reference), sizes)
+            weights = at_least_float32(weights).softmax(-1).unflatten(-1, shape[1:])
+            heads = at_least_float32(value).unflatten(-1, (self.num_heads, -1))
+            sampled = sample_levels(heads, sizes, locations, weights)
+        return self.out_proj(sampled.to(value.dtype))
+
+    def _locate(
+        self, offsets: Tensor, reference: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Where to sample, (B, Q, H, S, K, 2) in [0, 1] of the padded map."""
+        center = reference[:, :, None, :, None, :2]
+        if reference.shape[-1] == 2:
+            cells = offsets.new_tensor([(w, h) for h, w in sizes])
+            return center + offsets / cells[:, None]
+        sides = reference[:, :, None, :, None, 2:]
+        return center + offsets / self.num_points * sides * 0.5
+
+
+def sample_levels(
+    values: Tensor, sizes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted sum of values sampled bilinearly, zeros outside of the maps.
+
+    Args:
+        values: (B, N, H, D), the cells of all S levels behind each other, row by row.
+        sizes: (h, w) of the levels.
+        locations: (B, Q, H, S, K, 2) as (x, y) in [0, 1] of the map, 0 its left or upper border.
+        weights: (B, Q, H, S, K).
+
+    Returns:
+        (B, Q, H * D), heads behind each other.
+    """
+    batch, num_queries = locations.shape[:2]
+    # grid_sample counts from -1 to 1.
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
+    weights = weights.transpose(1, 2).flatten(0, 1)[:, None]
+    maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * H, D, N)
+    total = None
+    for level, part in enumerate(maps.split([h * w for h, w in sizes], dim=-1)):
+        sampled = F.grid_sample(
+            part.unflatten(-1, sizes[level]),
+            grids[:, :, level],
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        update = (sampled * weights[:, :, :, level]).sum(-1)
+        total = update if total is None else total + update
+    return total.view(batch, -1, num_queries).transpose(1, 2)
