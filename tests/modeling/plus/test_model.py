@@ -3,6 +3,7 @@
 import contextlib
 import copy
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -14,6 +15,7 @@ from helpers.own_parts import TrainAndPredict
 from smca.checkpoint.class_rows import NamedClasses, carry_class_rows
 from smca.engine import launch
 from smca.modeling import FocalClassification
+from smca.visualization import detection_priors
 
 NAMES = ["smca_plus_single_scale", "smca_plus"]
 EMPTY = [0, 0]
@@ -145,3 +147,17 @@ def test_rows_of_classes_go_along_by_name():
     for name in (f"{source}label.weight", f"{source}queries.groups.2.classifier.bias"):
         assert torch.equal(carried[name], given[name][[2, 0]])
     assert len(carried) == 2 + 1 + 3 * 2
+
+
+def test_the_prior_is_drawn_around_its_box():
+    """Half a cell off it would not be: heads start evenly around the middle of the reference."""
+    model = instantiate(small_config(NAMES[0])).eval()
+    image = {"image": torch.zeros(3, 96, 128, dtype=torch.uint8)}
+    for found in detection_priors(model, image):
+        middle = found.head_centers[0].mean(0)
+        np.testing.assert_allclose(middle, found.center, atol=1e-3)
+        np.testing.assert_allclose(middle, (found.box[:2] + found.box[2:]) / 2, atol=1e-3)
+        heat = found.maps[0].mean(0)
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        inside = np.clip(found.center, 0, [127, 95])
+        assert np.abs([x, y] - inside).max() < 3
