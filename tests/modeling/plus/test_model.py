@@ -13,6 +13,7 @@ from helpers.builders import draw_parameters, small_config, small_model, trainin
 from helpers.distributed import save_gradients
 from helpers.own_parts import TrainAndPredict
 from smca.checkpoint.class_rows import NamedClasses, carry_class_rows
+from smca.configs.models.plus import use_parts
 from smca.engine import launch
 from smca.modeling import FocalClassification
 from smca.visualization import detection_priors
@@ -109,6 +110,24 @@ def test_two_processes_and_two_passes_give_the_gradients_of_one(tmp_path):
             torch.testing.assert_close(
                 other["gradients"][name], gradient, atol=2e-5 * scale + 1e-8, rtol=1e-4, msg=name
             )
+
+
+@pytest.mark.parametrize("base", ["smca_single_scale", "smca"])
+@pytest.mark.parametrize("parts", ["A", "C", "D", "CD", "AB", "AE"])
+def test_a_part_works_without_the_others(base, parts):
+    config = small_config(base, norm="FrozenBN")
+    use_parts(config, parts)
+    model = instantiate(config).train()
+    losses = model(batch([3, 0]))
+    sum(losses.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert ("group2_loss_ce" in losses) == ("C" in parts)
+    assert ("denoising_loss_ce" in losses) == ("B" in parts)
+    assert ("encoder_loss_ce" in losses) == ("E" in parts)
+    with torch.no_grad():
+        (found,) = model.eval()([{"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}])
+    assert len(found["instances"]) > 0
 
 
 def nothing(model):
