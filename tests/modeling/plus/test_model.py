@@ -3,6 +3,7 @@
 import contextlib
 import copy
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -12,8 +13,10 @@ from helpers.builders import draw_parameters, small_config, small_model, trainin
 from helpers.distributed import save_gradients
 from helpers.own_parts import TrainAndPredict
 from smca.checkpoint.loading.class_rows import NamedClasses, carry_class_rows
+from smca.configs.models.plus import use_parts
 from smca.engine import launch
 from smca.modeling import FocalClassification
+from smca.visualization import detection_priors
 
 NAMES = ["smca_plus_single_scale", "smca_plus"]
 EMPTY = [0, 0]
@@ -109,6 +112,24 @@ def test_two_processes_and_two_passes_give_the_gradients_of_one(tmp_path):
             )
 
 
+@pytest.mark.parametrize("base", ["smca_single_scale", "smca"])
+@pytest.mark.parametrize("parts", ["A", "C", "D", "CD", "AB", "AE"])
+def test_a_part_works_without_the_others(base, parts):
+    config = small_config(base, norm="FrozenBN")
+    use_parts(config, parts)
+    model = instantiate(config).train()
+    losses = model(batch([3, 0]))
+    sum(losses.values()).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert ("group2_loss_ce" in losses) == ("C" in parts)
+    assert ("denoising_loss_ce" in losses) == ("B" in parts)
+    assert ("encoder_loss_ce" in losses) == ("E" in parts)
+    with torch.no_grad():
+        (found,) = model.eval()([{"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}])
+    assert len(found["instances"]) > 0
+
+
 def nothing(model):
     """The config as it is."""
 
@@ -145,3 +166,17 @@ def test_rows_of_classes_go_along_by_name():
     for name in (f"{source}label.weight", f"{source}queries.groups.2.classifier.bias"):
         assert torch.equal(carried[name], given[name][[2, 0]])
     assert len(carried) == 2 + 1 + 3 * 2
+
+
+def test_the_prior_is_drawn_around_its_box():
+    """Half a cell off it would not be: heads start evenly around the middle of the reference."""
+    model = instantiate(small_config(NAMES[0])).eval()
+    image = {"image": torch.zeros(3, 96, 128, dtype=torch.uint8)}
+    for found in detection_priors(model, image):
+        middle = found.head_centers[0].mean(0)
+        np.testing.assert_allclose(middle, found.center, atol=1e-3)
+        np.testing.assert_allclose(middle, (found.box[:2] + found.box[2:]) / 2, atol=1e-3)
+        heat = found.maps[0].mean(0)
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        inside = np.clip(found.center, 0, [127, 95])
+        assert np.abs([x, y] - inside).max() < 3

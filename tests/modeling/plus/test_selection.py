@@ -62,6 +62,23 @@ def test_padding_proposes_nothing():
         torch.testing.assert_close(found, expected)
 
 
+def test_what_is_no_cell_is_never_taken():
+    """Even if it would score best: the classifier looks for what padding looks like."""
+    levels, sizes = feature_levels(IMAGES, (16,), 16), sizes_tensor(IMAGES)
+    part = selecting(num_queries=10)
+    with torch.no_grad():
+        nn.init.zeros_(part.norm.bias)
+        nn.init.ones_(part.norm.weight)
+        padding = part.norm(part.token(torch.zeros(16, dtype=torch.float64)))
+        part.classifier.weight.copy_(padding.expand(5, -1))
+        for layer in part.box.layers:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    centers = part(levels, sizes).references.sigmoid()[..., :2]
+    cells = centers * sizes[:, None] / 16 + 0.5
+    torch.testing.assert_close(cells, cells.round())
+
+
 def test_gradients_reach_the_proposals_by_their_own_loss_only():
     levels, sizes = feature_levels(IMAGES, (16,), 16), sizes_tensor(IMAGES)
     part = selecting()

@@ -24,6 +24,7 @@ class SpatialPrior:
         scales: S tensors (B, Q, H, 2), inverse widths (s_x, s_y) in 1 / cells of the level.
         betas: S bandwidths.
         level_weights: (B, Q, S) scale-selection weights alpha, or None where all levels weigh the same.
+        cell_origin: where in its cell a whole coordinate is: 0 at the corner, as the paper's, 0.5 in the middle.
     H is 1 for a head-shared prior.
     """
 
@@ -32,6 +33,7 @@ class SpatialPrior:
     scales: list[Tensor]
     betas: list[float]
     level_weights: Tensor | None
+    cell_origin: float = 0.0
 
     @property
     def references(self) -> Tensor:

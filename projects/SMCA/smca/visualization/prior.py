@@ -58,7 +58,7 @@ def prior_maps(
 ) -> Tensor:
     """Equation (4) at every pixel instead of at every cell, so that nothing is interpolated.
 
-    Cell (i, j) sits at pixel (i * stride, j * stride), and there the two agree.
+    Coordinate (i, j) is at pixel (i * stride, j * stride), and there the two agree.
 
     Args:
         centers: (Q, H, 2) as (x, y) in cells.
@@ -115,7 +115,7 @@ def detection_priors(
     queries = queries[: max(1, int((scores[queries] >= score_threshold).sum()))]
 
     strides = model.neck.strides
-    centers = [level[0, queries] for level in prior.centers]
+    centers = [level[0, queries] + prior.cell_origin for level in prior.centers]
     head_centers = [level * stride for level, stride in zip(centers, strides, strict=True)]
     maps = [
         prior_maps(c, s[0, queries], beta=beta, stride=stride, size=size)

@@ -14,6 +14,7 @@ from ..records import FeatureLevel
 _PAPER_WIDTH = 8 * 32**2
 # Offsets of the heads before training, in half sides of the box.
 _SPREAD = 0.5
+_CELL_ORIGIN = 0.5
 
 
 class BoxModulation(nn.Module):
@@ -122,7 +123,7 @@ class BoxModulation(nn.Module):
         for s, level in enumerate(levels):
             # A box smaller than a cell is looked for like one of its size: the exponent stays bounded.
             half_side = (side / level.stride).clamp(min=1) / 2
-            centers.append(center / level.stride - 0.5 + offsets[:, :, s] * half_side)
+            centers.append(center / level.stride - _CELL_ORIGIN + offsets[:, :, s] * half_side)
             level_scales.append(scales[:, :, s] / half_side)
         return SpatialPrior(
             center_logits=reference[..., :2],
@@ -130,6 +131,7 @@ class BoxModulation(nn.Module):
             scales=level_scales,
             betas=[self.beta] * len(levels),
             level_weights=level_weights,
+            cell_origin=_CELL_ORIGIN,
         )
 
 
