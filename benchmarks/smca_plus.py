@@ -24,7 +24,8 @@ from smca import model_zoo
 from smca.configs.models.plus import use_parts
 from smca.configs.models.small import shrink_parts
 from smca.data import load_detection_dataset
-from smca.engine import apply_overrides, prepare_training
+from smca.engine import RunInputs, prepare_training
+from smca.experiments import apply_overrides
 from smca.modeling import SMCA
 from smca.whole_file import replacing
 
@@ -117,7 +118,7 @@ def train_briefly(
         cfg.lr_multiplier.drop_epochs = [0.8 * iterations / per_epoch]
         mapper = instantiate(cfg.dataloader.train.mapper)
         torch.manual_seed(seed)
-        trainer, first, last = prepare_training(cfg, resume=False)
+        trainer, first, last = prepare_training(RunInputs(cfg, training=True), resume=False)
         trainer.train(first, last)
         lines = [json.loads(line) for line in (Path(output_dir) / "metrics.json").open()]
     evaluated = [

@@ -257,6 +257,26 @@ def test_numbers_that_no_model_has(model, part, field, value):
         check_targets(changed)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("encoder", "num_points", 101),
+        ("encoder", "num_layers", 101),
+        ("decoder.queries", "num_queries", 10**6),
+        ("decoder.layer.co_attention", "num_points", 10**6),
+        ("decoder.refinement", "num_layers", 10**6),
+    ],
+)
+def test_numbers_that_no_deformable_detr_has(part, field, value):
+    changed = lazy_model_as_data(small_config("deformable_detr_two_stage"))
+    node = changed
+    for name in part.split("."):
+        node = node[name]
+    node[field] = value
+    with pytest.raises(ValueError, match=rf"in model\.{part}\.{field}"):
+        check_targets(changed)
+
+
 def test_a_description_of_no_model(model):
     with pytest.raises(ValueError, match="not a model"):
         build_model_from_info(ModelInfo(model=model["postprocessor"]))

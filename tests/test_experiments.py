@@ -239,17 +239,22 @@ def test_recipe_of_the_paper(name):
     assert cfg.dataloader.train.dataset.filter_empty is False
 
 
+def _name(node):
+    """Of a part's class; a config that was loaded holds it, or its dotted name."""
+    return getattr(node._target_, "__name__", str(node._target_).rpartition(".")[2])
+
+
 def _parts(name):
     """Which of A to E an experiment's model has, and how it is described without them."""
     model = model_zoo.get_config(name).model
     queries = model.decoder.get("queries")
     grouped = queries if queries is None or "num_groups" in queries else queries.queries
     return {
-        "A": model.decoder.modulation._target_.endswith("BoxModulation"),
+        "A": _name(model.decoder.modulation) == "BoxModulation",
         "B": queries is not None and queries.get("num_denoising", 0) > 0,
         "C": queries is not None and grouped.num_groups > 1,
-        "D": model.classification._target_.endswith("IouClassification"),
-        "E": queries is not None and grouped.queries._target_.endswith("SelectedQueries"),
+        "D": _name(model.classification) == "IouClassification",
+        "E": queries is not None and _name(grouped.queries) == "SelectedQueries",
     }
 
 

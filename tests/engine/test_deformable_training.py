@@ -6,7 +6,7 @@ import torch
 from helpers.distributed import save_gradients
 from smca import model_zoo
 from smca.data import DigitsSpec, register_digits
-from smca.engine import launch, prepare_training
+from smca.engine import RunInputs, launch, prepare_training
 
 NAME = "digits/deformable_detr_two_stage"
 
@@ -36,7 +36,7 @@ def train(directory, *, max_iter, resume=False):
     cfg.train.evaluation.period = 0
     cfg.lr_multiplier.drop_epochs = [0.5]
     torch.manual_seed(0)
-    trainer, start, stop = prepare_training(cfg, resume=resume)
+    trainer, start, stop = prepare_training(RunInputs(cfg, training=True), resume=resume)
     trainer.train(start, stop)
     return torch.load(directory / "model_final.pth", weights_only=True)
 

@@ -61,7 +61,7 @@ class TrainAndPredict:
         register_digits(str(self.folder / "data"), spec=DigitsSpec(train_images=4, val_images=2))
         (self.folder / "run" / "model_final.pth").unlink()
         cfg = self._config(change, base)
-        trainer, start, stop = prepare_training(cfg, resume=True)
+        trainer, start, stop = prepare_training(RunInputs(cfg, training=True), resume=True)
         assert (start, stop) == (1, 2)
         trainer.train(start, stop)
         register_digits()

@@ -14,6 +14,7 @@ from helpers.odd_images import picture, turned
 from smca import model_zoo
 from smca.checkpoint.conversion.convert_released import convert_to_released
 from smca.inference import Predictor
+from smca.model_zoo.convert_file import convert_file
 
 SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]
 MODELS = ["smca_single_scale", "smca", "detr", "deformable_detr", "deformable_detr_two_stage"]
@@ -214,6 +215,21 @@ RELEASES = [
     "digits/deformable_detr_refine",
     "digits/deformable_detr_two_stage",
 ]
+
+
+def test_a_converted_release_in_detectron2s_predictor(tmp_path):
+    name = "digits/deformable_detr_refine"
+    path = zoo_checkpoint(tmp_path / "a.pth", name)
+    state = torch.load(path, weights_only=True)["model"]
+    kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save({"model": convert_to_released(kept)}, tmp_path / "released.pth")
+    convert_file(tmp_path / "released.pth", tmp_path / "b.pth", num_classes=10)
+    cfg = model_zoo.get_cfg(name, str(tmp_path / "b.pth"))
+    cfg.MODEL.DEVICE = "cpu"
+
+    found = DefaultPredictor(cfg)(draw((60, 90)))["instances"]
+
+    assert_same(found, Predictor.from_checkpoint(path, device="cpu")(draw((60, 90))))
 
 
 @pytest.mark.parametrize("name", RELEASES)

@@ -9,6 +9,7 @@ import torch
 from helpers.builders import draw_parameters
 from helpers.oracles import affine, params_of, softmax
 from smca.layers import DeformableAttention, sine_coordinate_encoding
+from smca.layers.level_sampling import gather_corners, sample_grids
 
 EMBED_DIM, HEADS, POINTS = 12, 3, 2
 # None is square, and one is a single row.
@@ -74,13 +75,16 @@ def expected_output(params, query, reference, values, mask):
     return np.array(rows)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("dims", [2, 4])
-def test_equals_loops(dims, padded):
+def test_equals_loops(dims, padded, training):
+    """With gradients and without, which are two ways to sample."""
     module = built()
     query, reference, values, mask = inputs(dims, padded=padded)
 
-    found = module(query, reference, values, SIZES, mask).detach().numpy()
+    with torch.set_grad_enabled(training):
+        found = module(query, reference, values, SIZES, mask).detach().numpy()
 
     params = params_of(module)
     for b in range(2):
@@ -134,6 +138,29 @@ def test_half_precision_keeps_its_places():
 
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("sample", [sample_grids, gather_corners])
+def test_places_of_all_kinds(sample):
+    """At borders, on cells, and far outside of the map."""
+    values = torch.arange(1.0, 7.0, dtype=torch.float64).view(1, 6, 1, 1)
+    places = {
+        (0.5, 0.5): 3.5,
+        (1 / 6, 0.25): 1.0,
+        (0.0, 0.25): 0.5,
+        (0.0, 0.0): 0.25,
+        (1.0, 1.0): 1.5,
+        (5 / 6, 1.1): 0.3 * 6,
+        (-1.0, 0.5): 0.0,
+        (1e30, -1e30): 0.0,
+    }
+    locations = torch.tensor(list(places), dtype=torch.float64).view(1, -1, 1, 1, 1, 2)
+    weights = torch.ones(1, len(places), 1, 1, 1, dtype=torch.float64)
+
+    found = sample(values, [(2, 3)], locations, 2 * weights)
+
+    expected = 2 * torch.tensor(list(places.values()), dtype=torch.float64)
+    torch.testing.assert_close(found[0, :, 0], expected, atol=1e-12, rtol=0)
 
 
 def test_heads_must_divide_the_channels():

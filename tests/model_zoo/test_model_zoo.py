@@ -46,6 +46,14 @@ EXPERIMENTS = [
     "ablations/encoder_shared_sa",
     "ablations/encoder_no_share",
     "faster_rcnn_fpn_r50_3x",
+    "deformable_detr_single_scale_r50_50ep",
+    "deformable_detr_r50_50ep",
+    "deformable_detr_refine_r50_50ep",
+    "deformable_detr_two_stage_r50_50ep",
+    "deformable_detr_r50_150ep",
+    "up_detr_r50_150ep",
+    "up_detr_r50_300ep",
+    "digits/deformable_detr",
     "digits/smca",
     "digits/smca_single_scale",
     "digits/detr",
@@ -53,7 +61,7 @@ EXPERIMENTS = [
 ]
 every_config = pytest.mark.parametrize("name", model_zoo.list_configs())
 RUN = ("digits/smca", "digits/smca_single_scale", "digits/detr", "digits/faster_rcnn",
-       "smca_r50_50ep", "detr_r50_500ep")  # fmt: skip
+       "digits/deformable_detr", "digits/deformable_detr_two_stage", "smca_r50_50ep", "detr_r50_500ep")  # fmt: skip
 
 
 def shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

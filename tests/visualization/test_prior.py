@@ -189,5 +189,7 @@ def test_channel_order_of_the_model(channel):
 def test_models_without_a_prior(image):
     with pytest.raises(ValueError, match="no spatial prior to draw"):
         draw_priors(small_model("detr"), image)
+    with pytest.raises(ValueError, match=r"no spatial prior to draw.* SamplingReference"):
+        draw_priors(small_model("deformable_detr"), image)
     with pytest.raises(ValueError, match="no spatial prior to draw"):
         draw_priors(GeneralizedRCNN.__new__(GeneralizedRCNN), image)

@@ -3,10 +3,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smca.errors import InputError
 
+from .level_sampling import sample_levels
 from .precision import at_least_float32, full_precision
 
 
@@ -111,36 +111,3 @@ class DeformableAttention(nn.Module):
             return center + offsets / cells[:, None]
         sides = reference[:, :, None, :, None, 2:]
         return center + offsets / self.num_points * sides * 0.5
-
-
-def sample_levels(
-    values: Tensor, sizes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Weighted sum of values sampled bilinearly, zeros outside of the maps.
-
-    Args:
-        values: (B, N, H, D), the cells of all S levels behind each other, row by row.
-        sizes: (h, w) of the levels.
-        locations: (B, Q, H, S, K, 2) as (x, y) in [0, 1] of the map, 0 its left or upper border.
-        weights: (B, Q, H, S, K).
-
-    Returns:
-        (B, Q, H * D), heads behind each other.
-    """
-    batch, num_queries = locations.shape[:2]
-    # grid_sample counts from -1 to 1.
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
-    weights = weights.transpose(1, 2).flatten(0, 1)[:, None]
-    maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * H, D, N)
-    total = None
-    for level, part in enumerate(maps.split([h * w for h, w in sizes], dim=-1)):
-        sampled = F.grid_sample(
-            part.unflatten(-1, sizes[level]),
-            grids[:, :, level],
-            mode="bilinear",
-            padding_mode="zeros",
-            align_corners=False,
-        )
-        update = (sampled * weights[:, :, :, level]).sum(-1)
-        total = update if total is None else total + update
-    return total.view(batch, -1, num_queries).transpose(1, 2)
