@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.custom_data import pets
-from smca.data.checks import coco_repairs as repairs
+from smca.data.sources import coco_repairs as repairs
 from smca.data.sources.coco_json import (
     file_key,
     load_coco_json,
@@ -66,7 +66,7 @@ def test_what_is_not_read_may_be_anything(write):
         annotation["segmentation"] = junk
         annotation["keypoints"] = junk
     content["images"][0]["license"] = {}
-    tables, problems, renamed = read_coco_json(write(content))
+    tables, problems, renamed, _ = read_coco_json(write(content))
     assert (problems, renamed) == ([], [])
     assert len(tables.boxes) == 4
 
@@ -111,7 +111,7 @@ def test_the_first_bad_record_is_named_and_the_others_counted(write):
     with pytest.raises(ValueError, match=r"data\.json is no COCO json") as error:
         read_valid_coco_json(path)
     assert "annotation 1 (id 2) has no bbox, and 1 more such records" in str(error.value)
-    tables, problems, _ = read_coco_json(path)
+    tables, problems, *_ = read_coco_json(path)
     assert [(p.part, p.index) for p in problems] == [("annotation", 1), ("annotation", 2)]
     assert tables.positions.tolist() == [0, 3]
     assert tables.describe(1) == "annotation 3 (id 6)"
@@ -204,7 +204,7 @@ def test_a_bad_category_is_no_fault_of_its_annotations(write):
     for category in content["categories"]:
         category["name"] = category["id"]
     file = read_coco_json(write(content))
-    assert [problem.kind for problem in file.problems] == [repairs.NUMBER_AS_NAME] * 3
+    assert [problem.kind for problem in file.problems] == [repairs.NUMBER_AS_NAME.kind] * 3
     # Their own faults are still told.
     content["annotations"][0]["bbox"] = "1 2 3 4"
     content["annotations"][1]["category_id"] = 55
@@ -219,7 +219,7 @@ def test_an_id_of_another_type_is_no_fault_of_its_annotations(write):
     content["annotations"][1]["category_id"] = "3"
     kinds = [problem.kind for problem in read_coco_json(write(content)).problems]
     # The category's, and of the two annotations of it the one that is written alike.
-    assert kinds == [repairs.ID_OF_ANOTHER_TYPE] * 2
+    assert kinds == [repairs.NUMBER_AS_ID.kind] * 2
 
 
 def test_a_bad_image_is_no_fault_of_its_annotations(write):

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from smca.data import CLASSES, DigitsError, DigitsSpec, load_sources, make_digits
 from smca.data.digits import store
+from smca.errors import InputError
 
 TINY = DigitsSpec(train_images=6, val_images=40, empty_fraction=0.2)
 fork = multiprocessing.get_context("fork")  # children start at once, with the tests' patches
@@ -206,7 +207,7 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "load_sources", load_sources)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'smca\[demo\]'"):
+    with pytest.raises(InputError, match=r"pip install 'smca\[demo\]'"):
         make_digits(tmp_path, TINY)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,7 @@ from pycocotools import mask
 
 from helpers.custom_data import PETS, pets, write_data_set
 from helpers.odd_boxes import FORMATS, many_objects, written_as
-from smca.data.checks.coco_repairs import box_from_segmentation
+from smca.data.sources.coco_repairs import box_from_segmentation
 from smca.data_check import check_dataset, fix_dataset
 
 

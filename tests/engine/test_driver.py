@@ -13,7 +13,7 @@ from helpers.builders import ROOT
 from helpers.custom_data import TINY_MODEL, data_overrides, write_data_set
 from helpers.logs import logging_as_before
 from smca.data import TrainLoader
-from smca.data.sources import coco_source, detection_dataset
+from smca.data.sources import code_source, coco_source
 from smca.engine import RunInputs, evaluate_only, prepare_training, start_run
 from smca.engine.run.log import held_back, tell
 from smca.evaluation import CocoEvaluator
@@ -49,8 +49,8 @@ def counted(monkeypatch):
 
     for cls in (SMCA, TrainLoader, CocoEvaluator):
         count(cls, "__init__", lambda _, name=cls.__name__: name)
-    count(coco_source, "read_image_sizes", lambda args: "images")
-    for module in (coco_source, detection_dataset):
+    count(coco_source, "find_sizes", lambda args: "images")
+    for module in (coco_source, code_source):
         count(module, "read_valid_coco_json", lambda args: os.path.basename(args[0]))
     return counts
 

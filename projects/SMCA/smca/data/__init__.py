@@ -1,6 +1,5 @@
 """The bundled digits data set, and the way from any registered data set to batches."""
 
-from smca.data.checks.dataset_checks import check_classes, check_has_objects, warn_crowded
 from smca.data.digits.compose import PastedDigit, compose_image
 from smca.data.digits.registration import ensure_digits, register_digits
 from smca.data.digits.sources import DigitSources, load_sources
@@ -10,6 +9,13 @@ from smca.data.sources.class_names import class_names, fill_num_classes
 from smca.data.sources.custom_dataset import load_custom_dataset
 from smca.data.sources.detection_dataset import load_detection_dataset
 
+from .dataset_checks import (
+    check_classes,
+    check_evaluated_classes,
+    check_has_objects,
+    check_same_class_names,
+    warn_crowded,
+)
 from .detection_mapper import DetectionMapper
 from .loader import TrainLoader, build_test_loader
 
@@ -24,7 +30,9 @@ __all__ = [
     "TrainLoader",
     "build_test_loader",
     "check_classes",
+    "check_evaluated_classes",
     "check_has_objects",
+    "check_same_class_names",
     "class_names",
     "compose_image",
     "ensure_digits",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ from smca.errors import InputError
 
 from .image_file import read_image_size
 
+# Headers of that many images are read in seconds; of COCO's they would hold up every start.
+MAX_OPENED_IMAGES = 20_000
 _THREADS = 8
 BACKSLASH_ADVICE = "only Windows takes it for a folder's end, write / instead"
 
@@ -54,18 +55,15 @@ def _is_denied(path: str) -> bool:
     return False
 
 
-def read_image_sizes(paths: Sequence[str], *, label: str) -> np.ndarray:
-    """(N, 2) float64 (width, height) in pixels; a data set that was read before is not read again.
+def find_sizes(paths: Sequence[str], *, label: str) -> np.ndarray | None:
+    """(N, 2) float64 (width, height) in pixels; None for more than ``MAX_OPENED_IMAGES`` files, which are not opened.
 
     Raises:
         InputError: if a file is missing or is no image, naming the first one.
     """
-    return _read_image_sizes(tuple(paths), label)
-
-
-@functools.lru_cache(maxsize=8)
-def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
     check_files_exist(paths, label=label)
+    if len(paths) > MAX_OPENED_IMAGES:
+        return None
     # Around all threads: Python's filters of warnings are the process's.
     with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
         warnings.simplefilter("ignore")
@@ -80,7 +78,8 @@ def _read_image_sizes(paths: tuple[str, ...], label: str) -> np.ndarray:
 
 
 def check_files_exist(paths: Sequence[str], *, label: str) -> None:
-    """
+    """A look at each path, but not into the files.
+
     Raises:
         InputError: if a file is missing or in a folder that may not be entered, naming the first one.
     """
@@ -104,5 +103,5 @@ def check_files_exist(paths: Sequence[str], *, label: str) -> None:
 def _size_or_error(path: str) -> tuple[int, int] | str:
     try:
         return read_image_size(PathManager.get_local_path(path))
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         return " ".join(str(error).removeprefix(f"{path}: ").split())

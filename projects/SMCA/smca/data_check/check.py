@@ -6,18 +6,15 @@ import dataclasses
 import os
 from collections import Counter
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
-from smca.data.checks.coco_repairs import REPAIRS
 from smca.data.image_files import MISSING, describe_absence, file_problem
-from smca.data.sources.catalog_dicts import tables_from_dicts
-from smca.data.sources.coco_json import load_coco_json, read_coco_json
-from smca.data.sources.coco_records import CocoFile, parse_coco
-from smca.data.sources.coco_source import coco_source
+from smca.data.sources.coco_json import load_coco_json
+from smca.data.sources.coco_records import CocoFile, mend_content, parse_coco
+from smca.data.sources.coco_source import CocoSource, find_source
 from smca.data.sources.coco_tables import CocoTables
 from smca.errors import InputError
 
-from .convert import convert_records
 from .findings import (
     Finding,
     find_annotation_faults,
@@ -34,7 +31,8 @@ ASSUMED_QUERIES = 300
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CheckReport:
-    """
+    """What was found.
+
     Attributes:
         name: registered name or path of the json.
         json_file: None for a data set that the user's own code makes.
@@ -67,7 +65,8 @@ def check_dataset(
     workers: int = 4,
     progress: bool = True,
 ) -> CheckReport:
-    """
+    """Look at a data set before training.
+
     Args:
         dataset: path of a COCO json, or name of a registered data set.
         image_root: folder that the json's file names are relative to; of a registered data set it is known, of
@@ -126,40 +125,23 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFi
             f"{dataset} is neither a file nor a registered data set; if code of yours registers it, name its module "
             "with --import MODULE"
         )
-    source = coco_source(dataset)
-    if source is not None:
-        if source.make is not None:
-            source.make()
-        if not os.path.isfile(source.json_file):
-            raise InputError(
-                f"data set {dataset}: {_where_to_put(source.json_file, source.image_root)}"
-            )
-        return source.json_file, image_root or source.image_root, _read_json(source.json_file)
-    metadata = MetadataCatalog.get(dataset)
-    try:
-        dicts = list(DatasetCatalog.get(dataset))
-    except (OSError, KeyError, TypeError, AssertionError) as error:
+    source = find_source(dataset)
+    if not isinstance(source, CocoSource):
+        return None, image_root or "", CocoFile(source.read(), [], [], [])
+    if source.make is not None:
+        source.make()
+    if not os.path.isfile(source.json_file):
         raise InputError(
-            f"data set {dataset}: the function that it was registered with failed ({type(error).__name__}: {error})"
-        ) from error
-    tables = tables_from_dicts(
-        dicts,
-        name=dataset,
-        class_names=metadata.get("thing_classes"),
-        id_map=metadata.get("thing_dataset_id_to_contiguous_id"),
-    )
-    return None, image_root or "", CocoFile(tables, [], [])
+            f"data set {dataset}: {_where_to_put(source.json_file, source.image_root)}"
+        )
+    return source.json_file, image_root or source.image_root, _read_json(source.json_file)
 
 
 def _read_json(path: str) -> CocoFile:
-    """All problems, and the records as they are when those that can be converted are."""
-    file = read_coco_json(path)
-    if not any(problem.kind in REPAIRS for problem in file.problems):
-        return file
-    content = load_coco_json(path, label=path, keep_segmentation=True)
-    content.setdefault("annotations", [])
-    convert_records(content, Counter())
-    return file._replace(tables=parse_coco(content).tables)
+    """All problems, and the records as they are when what is meant is written."""
+    content = load_coco_json(path, label=path)
+    file = parse_coco(content)
+    return file._replace(tables=mend_content(content, file, Counter()).tables)
 
 
 def _where_to_put(json_file: str, image_root: str) -> str:

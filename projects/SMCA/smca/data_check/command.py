@@ -10,8 +10,8 @@ import sys
 
 from omegaconf import OmegaConf
 
-import smca.data  # noqa: F401 - registers the digits
 from smca.errors import InputError
+from smca.experiments import load_experiment
 from smca.whole_file import replacing
 
 from .check import ASSUMED_QUERIES, check_dataset
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return _run(args)
-    except (ValueError, ImportError, RuntimeError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"smca-check-dataset: {' '.join(str(error).split())}", file=sys.stderr)
         return NOT_CHECKED
 
@@ -112,10 +112,7 @@ def _run(args: argparse.Namespace) -> int:
     for option, path in targets:
         if path:
             check_writable(path, option)
-    if args.modules:
-        sys.path.insert(0, os.getcwd())
-    for module in args.modules:
-        importlib.import_module(module)
+    _import(args.modules)
     report = check_dataset(
         args.dataset,
         image_root=args.images,
@@ -147,15 +144,25 @@ def _queries(args: argparse.Namespace) -> int:
         return args.num_queries
     if args.config_file is None:
         return ASSUMED_QUERIES
-    from smca import model_zoo
-    from smca.experiments.config_file import load_config_file
-
-    is_file = os.path.isfile(args.config_file)
-    cfg = (load_config_file if is_file else model_zoo.get_config)(args.config_file)
+    cfg = load_experiment(args.config_file)
     number = OmegaConf.select(cfg, "model.decoder.num_queries")
     if type(number) is not int:
         raise InputError(f"--config-file {args.config_file}: it has no model.decoder.num_queries")
     return number
+
+
+def _import(modules: list[str]) -> None:
+    """Modules of the user's, of the current folder, too. What goes wrong within them keeps its traceback."""
+    if modules:
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            # One that it imports itself has another name.
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise InputError(f"--import {module}: {error}") from error
 
 
 def _write_report(content: dict, path: str) -> None:

@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smca.data.checks import coco_repairs as repairs
-from smca.data.checks.box_format import BoxFormat, Layout, find_box_format
-from smca.data.checks.coco_faults import find_box_faults
-from smca.data.sources.coco_records import CocoFile
+from smca.data.checks.box_format import BoxFormat, Layout
+from smca.data.sources import coco_repairs as repairs
+from smca.data.sources.coco_records import UNKNOWN_IMAGE, CocoFile
 from smca.data.sources.coco_tables import CocoTables
 
 MAX_EXAMPLES = 20
 
 
 class Finding(NamedTuple):
-    """
+    """A kind of fault or hint.
+
     Attributes:
         kind: short name.
         count: how often.
@@ -43,11 +43,11 @@ _OTHER_FORMATS = [
     BoxFormat(layout, normalised) for normalised in (False, True) for layout in Layout
 ][1:]
 REMEDIES = {
-    repairs.NUMBER_AS_TEXT: "writes it as a number",
-    repairs.ID_OF_ANOTHER_TYPE: "writes it as the other ids are",
-    repairs.NUMBER_AS_NAME: "writes it as text",
-    repairs.FIVE_NUMBERS: "takes the four that are the box where that is clear, else leaves out the annotation",
-    repairs.BOX_IN_SEGMENTATION: "takes the box around the segmentation",
+    repairs.WHOLE_NUMBER_AS_TEXT.kind: "writes it as a number",
+    repairs.NUMBER_AS_ID.kind: "writes it as the other ids are",
+    repairs.NUMBER_AS_NAME.kind: "writes it as text",
+    repairs.FIVE_NUMBERS.kind: "takes the four that are the box where that is clear, else leaves out the annotation",
+    repairs.BOX_IN_SEGMENTATION.kind: "takes the box around the segmentation",
     "malformed image": "leaves out the image and its annotations",
     "malformed annotation": "leaves out the annotation",
     "malformed category": "leaves out the category and its annotations",
@@ -55,7 +55,7 @@ REMEDIES = {
     "duplicate category id": "leaves out the second category",
     "category name used twice": "renames all but the last",
     "unknown category": "leaves out the annotation",
-    "annotation of an unknown image": "leaves out the annotation",
+    UNKNOWN_IMAGE: "leaves out the annotation",
     "annotation without id": "gives it an id",
     "duplicate annotation id": "gives the later ones new ids",
     **dict.fromkeys(
@@ -100,17 +100,14 @@ def find_record_faults(file: CocoFile) -> list[Finding]:
     found = []
     by_kind = collections.defaultdict(list)
     for problem in file.problems:
-        kind = "annotation of an unknown image" if problem.kind == "unknown image" else problem.kind
-        by_kind[kind].append(problem.sentence)
-    unknown = "annotation of an unknown image"
+        by_kind[problem.kind].append(problem.sentence)
+    counts = {kind: len(sentences) for kind, sentences in by_kind.items()}
+    if file.tables.of_unknown_images:
+        counts[UNKNOWN_IMAGE] = file.tables.of_unknown_images
+        by_kind[UNKNOWN_IMAGE] = by_kind[UNKNOWN_IMAGE] or file.tables.unknown_image_examples
     for kind in REMEDIES:
-        sentences = by_kind.get(kind, [])
-        count = len(sentences)
-        if kind == unknown and file.tables.of_unknown_images:
-            count = file.tables.of_unknown_images
-            sentences = sentences or file.tables.unknown_image_examples
-        if count:
-            found.append(finding(kind, count, sentences))
+        if kind in counts:
+            found.append(finding(kind, counts[kind], by_kind[kind]))
     if file.renamed:
         sentences = [f"{old!r}, here called {new!r}" for old, new in file.renamed]
         found.append(finding("category name used twice", len(sentences), sentences))
@@ -125,22 +122,15 @@ def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Find
         num_queries: of the model; an image with more objects cannot be detected whole.
     """
     found = _find_id_faults(tables)
-    sizes = tables.sizes[tables.image_index]
-    box_format = find_box_format(tables.boxes, sizes)
-    if not box_format.is_coco:
+    if not tables.box_format.is_coco:
         examples = (show_box(tables, i) for i in range(len(tables.boxes)))
         remedy = "multiply them by the image's size; nothing tells whether they start at a corner or at the centre"
-        found.append(finding(wrong_format(box_format), len(tables.boxes), examples, remedy))
-    faults = find_box_faults(tables.boxes, sizes)
-    for kind, mask in (
-        ("box not finite", faults.not_finite),
-        ("box without area", faults.without_area),
-        ("box outside the image", faults.outside),
-        ("box partly outside the image", faults.partly_outside),
-    ):
+        found.append(finding(wrong_format(tables.box_format), len(tables.boxes), examples, remedy))
+    for kind, mask in tables.faults.named().items():
         rows = np.flatnonzero(mask)
         if rows.size:
-            found.append(finding(kind, int(rows.size), (show_box(tables, i) for i in rows)))
+            examples = (show_box(tables, i) for i in rows)
+            found.append(finding(f"box {kind}", int(rows.size), examples))
     counts = objects_per_image(tables)
     crowded = np.flatnonzero(counts > num_queries)
     if crowded.size:

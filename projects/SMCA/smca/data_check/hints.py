@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from smca.data.checks.box_doubts import find_box_doubts
-from smca.data.checks.box_format import find_box_format
-from smca.data.checks.coco_faults import find_box_faults
+from smca.data.checks.box_faults import find_box_doubts
 from smca.data.image_files import BACKSLASH_ADVICE, is_file
 from smca.data.sources.coco_tables import CocoTables
 
@@ -23,7 +21,8 @@ _MANY, _MANY_SHARE = 3, 0.05
 
 
 def find_hints(tables: CocoTables, root: str, states: Sequence[ImageState]) -> list[Finding]:
-    """
+    """What there is of hints.
+
     Args:
         tables: of the readable records.
         root: the folder of the images.
@@ -66,12 +65,10 @@ def _doubled_boxes(tables: CocoTables) -> Finding | None:
 
 
 def _doubtful_boxes(tables: CocoTables) -> Iterator[Finding]:
-    sizes = tables.sizes[tables.image_index]
-    if not find_box_format(tables.boxes, sizes).is_coco:
+    if not tables.box_format.is_coco:
         # That is a fault, and says more.
         return
-    faults = find_box_faults(tables.boxes, sizes)
-    for doubt in find_box_doubts(tables.boxes, faults, ~tables.is_crowd):
+    for doubt in find_box_doubts(tables.boxes, tables.faults, ~tables.is_crowd):
         rows = np.flatnonzero(doubt.mask)
         texts = (show_box(tables, i) for i in rows)
         yield finding(doubt.kind, int(rows.size), texts, f"{doubt.sentence}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from smca.data.image_file import (
     read_image,
 )
 from smca.data.image_files import DENIED, MISSING, file_problem
+from smca.errors import InputError
 
 from .findings import Finding, finding
 
@@ -26,7 +28,8 @@ NO_PERMISSION = f"image file: {DENIED}"
 
 
 class ImageState(NamedTuple):
-    """
+    """What a look into one image file says.
+
     Attributes:
         size: (width, height) in pixels as training reads it, EXIF rotation applied; None if it cannot.
         error: ``MISSING``, ``DENIED`` or why else the file cannot be read; empty if it can.
@@ -55,12 +58,20 @@ def read_images(paths: Sequence[str], *, workers: int, progress: bool) -> list[I
         paths: of the files.
         workers: processes; 0 reads in this one.
         progress: show a bar on stderr.
+
+    Raises:
+        InputError: if a process is killed.
     """
     bar = {"total": len(paths), "desc": "reading images", "unit": "img", "disable": not progress}
     if workers == 0:
         return list(tqdm(map(read_image_state, paths), **bar))
-    with ProcessPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(read_image_state, paths, chunksize=_CHUNK), **bar))
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            return list(tqdm(pool.map(read_image_state, paths, chunksize=_CHUNK), **bar))
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that reads images was ended from outside, probably for want of memory: use fewer --workers"
+        ) from error
 
 
 def read_image_state(path: str) -> ImageState:
@@ -71,7 +82,7 @@ def read_image_state(path: str) -> ImageState:
         pixels = read_image(local, max_pixels=MAX_DATA_SET_PIXELS)
         turned = is_turned(local)
         black = has_8_bits_in_more(local, pixels)
-    except (ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         if isinstance(error.__cause__ or error, PermissionError):
             return ImageState(None, DENIED)
         return ImageState(None, " ".join(str(error).removeprefix(f"{path}: ").split()))
@@ -88,7 +99,8 @@ def read_image_state(path: str) -> ImageState:
 def find_image_faults(
     paths: Sequence[str], states: Sequence[ImageState], stated: np.ndarray
 ) -> list[Finding]:
-    """
+    """Faults of the files and of their stated sizes.
+
     Args:
         paths, states: of N files.
         stated: (N, 2) float64 (width, height) in pixels that the annotations give, inf where they give none.

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from detectron2.utils.file_io import PathManager
 
-from smca.data.checks.coco_faults import find_box_faults
 from smca.data.image_file import MAX_DATA_SET_PIXELS, read_image
 from smca.data.image_files import is_file
 from smca.data.sources.coco_tables import CocoTables
+from smca.errors import InputError
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -40,6 +40,13 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    output = Path(output)
+    kind = output.suffix.lstrip(".") or "png"
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if kind.lower() not in kinds:
+        raise InputError(
+            f"{output}: no picture can be written as {kind}, but as {', '.join(kinds)}"
+        )
     samples = choose_samples(report.tables, report.paths, seed=seed)
     rows = -(-len(samples) // _COLUMNS)
     figure = Figure(figsize=(14, 4.2 + 3.4 * rows), dpi=110, layout="constrained")
@@ -61,10 +68,9 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
         + (f"{faults} faults" if faults else "no faults"),
         x=0.01, ha="left", fontweight="bold",
     )  # fmt: skip
-    output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
-        figure.savefig(partial, format=output.suffix.lstrip(".") or "png")
+        figure.savefig(partial, format=kind)
 
 
 def choose_samples(tables: CocoTables, paths: list[str], *, seed: int = 0) -> list[int]:
@@ -78,8 +84,7 @@ def choose_samples(tables: CocoTables, paths: list[str], *, seed: int = 0) -> li
     if not paths:
         return []
     rng = np.random.default_rng(seed)
-    faults = find_box_faults(tables.boxes, tables.sizes[tables.image_index])
-    faulty = np.unique(tables.image_index[faults.unusable | faults.partly_outside])
+    faulty = np.unique(tables.image_index[_is_faulty(tables)])
     with_objects = np.setdiff1d(np.unique(tables.image_index), faulty)
     chosen: list[int] = []
     for pool, wanted in ((faulty, _SAMPLES // 2), (with_objects, _SAMPLES), (faulty, _SAMPLES)):
@@ -89,6 +94,11 @@ def choose_samples(tables: CocoTables, paths: list[str], *, seed: int = 0) -> li
             if image not in chosen and is_file(paths[image]):
                 chosen.append(image)
     return chosen
+
+
+def _is_faulty(tables: CocoTables) -> np.ndarray:
+    """(M,) bool."""
+    return tables.faults.unusable | tables.faults.partly_outside
 
 
 def _draw_classes(axis, s: Statistics) -> None:
@@ -143,23 +153,17 @@ def _draw_sample(axis, report: CheckReport, image: int) -> None:
     try:
         local = PathManager.get_local_path(path)
         pixels = read_image(local, format="RGB", max_pixels=MAX_DATA_SET_PIXELS)
-    except (ValueError, OSError):
+    except (InputError, OSError):
         axis.text(0.5, 0.5, "cannot be read", ha="center", color=_RED)
         return
     axis.imshow(pixels)
     height, width = pixels.shape[:2]
     rows = np.flatnonzero(tables.image_index == image)
-    faults = find_box_faults(tables.boxes[rows], tables.sizes[tables.image_index[rows]])
-    notes = np.full(len(rows), "", dtype=object)
-    for mask, note in (
-        (faults.without_area, "no area"),
-        (faults.outside, "outside"),
-        (faults.partly_outside, "partly outside"),
-        (tables.is_crowd[rows], "crowd"),
-    ):
+    notes = np.full(len(tables.boxes), "", dtype=object)
+    for note, mask in (*tables.faults.named().items(), ("crowd", tables.is_crowd)):
         notes[mask] = note
-    bad = faults.unusable | faults.partly_outside
-    for row, note, is_bad in zip(rows, notes, bad, strict=True):
+    bad = _is_faulty(tables)[rows]
+    for row, note, is_bad in zip(rows, notes[rows], bad, strict=True):
         left, top, w, h = tables.boxes[row]
         if not np.isfinite([left, top, w, h]).all():
             continue

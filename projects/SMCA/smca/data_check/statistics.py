@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smca.data.checks.coco_faults import find_box_faults
 from smca.data.sources.coco_tables import CocoTables
 
 from .findings import objects_per_image
@@ -49,8 +48,7 @@ class Statistics(NamedTuple):
 
 
 def describe(tables: CocoTables) -> Statistics:
-    faults = find_box_faults(tables.boxes, tables.sizes[tables.image_index])
-    usable = ~faults.unusable & ~tables.is_crowd
+    usable = ~tables.faults.unusable & ~tables.is_crowd
     classes, images = tables.class_index[usable], tables.image_index[usable]
     count = len(tables.class_names)
     pairs = np.unique(images * count + classes)

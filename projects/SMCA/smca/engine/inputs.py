@@ -19,16 +19,17 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from smca.checkpoint import frozen_norm_without_weights, load_initial_weights
-from smca.data import TrainLoader
-from smca.data.checks.dataset_checks import (
+from smca.data import (
+    TrainLoader,
     check_classes,
     check_evaluated_classes,
     check_has_objects,
     check_same_class_names,
+    class_names,
+    fill_num_classes,
     warn_crowded,
 )
 from smca.data.loader import check_batch_size
-from smca.data.sources.class_names import class_names, fill_num_classes
 from smca.description.model_fields import num_classes_of
 from smca.device import find_device
 from smca.engine.run.run_directory import check_output_dir, has_checkpoint

@@ -57,13 +57,13 @@ def load_ground_truth(name: str) -> GroundTruth:
     ]
     names = dict(sorted(known, key=lambda entry: entry[0]))
     numbers = {class_id: number for number, class_id in enumerate(names, start=1)}
-    kept = dataset.keep_image[tables.image_index] & ~dataset.faults.not_finite
+    kept = dataset.keep_image[tables.image_index] & ~tables.faults.not_finite
     chosen = np.flatnonzero(kept)
     columns = zip(
         tables.image_index[chosen].tolist(),
         tables.class_index[chosen].tolist(),
-        dataset.ground_truth[chosen].tolist(),
-        dataset.areas[chosen].tolist(),
+        tables.boxes[chosen].tolist(),
+        tables.areas[chosen].tolist(),
         tables.is_crowd[chosen].tolist(),
         strict=True,
     )
@@ -88,7 +88,7 @@ def load_ground_truth(name: str) -> GroundTruth:
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
-    unmatched = int((kept & dataset.faults.unusable & ~tables.is_crowd).sum())
+    unmatched = int((kept & tables.faults.unusable & ~tables.is_crowd).sum())
     if unmatched:
         logger.warning(
             "%s: %d boxes have no area or lie outside their image; nothing can match them, so they count as missed. "

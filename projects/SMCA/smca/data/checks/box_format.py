@@ -13,7 +13,7 @@ import numpy as np
 
 # Files round to one or two decimals, and some count the last pixel as a place, not as an edge.
 TOLERANCE = 1.0
-_ENOUGH_BOXES = 3
+ENOUGH_BOXES = 3
 _MISFITTING = 0.02
 _CORNERS_EXCEEDING = 0.1
 _CENTRES_EXCEEDING = 0.02
@@ -77,7 +77,7 @@ def find_box_format(boxes: np.ndarray, sizes: np.ndarray) -> BoxFormat:
     """
     usable = np.isfinite(boxes).all(axis=1)
     boxes, sizes = boxes[usable], sizes[usable]
-    if len(boxes) < _ENOUGH_BOXES:
+    if len(boxes) < ENOUGH_BOXES:
         return BoxFormat()
     known = np.isfinite(sizes).all() and (sizes > _SMALLEST_SIDE).all()
     in_unit = (boxes >= 1 - _UNIT).all() and (boxes <= _UNIT).all()
@@ -88,7 +88,7 @@ def find_box_format(boxes: np.ndarray, sizes: np.ndarray) -> BoxFormat:
     )
     with np.errstate(over="ignore"):
         exceeding = (boxes[:, :2] + boxes[:, 2:] > sizes + TOLERANCE).any(axis=1)
-    if exceeding.sum() < _ENOUGH_BOXES:
+    if exceeding.sum() < ENOUGH_BOXES:
         return BoxFormat()
     if exceeding.mean() > _CORNERS_EXCEEDING and corners.mean() < _MISFITTING:
         return BoxFormat(Layout.CORNERS)
@@ -106,7 +106,7 @@ def _layout_of_normalised(boxes: np.ndarray, sizes: np.ndarray) -> Layout | None
     misfits = {layout: _misfits(boxes, sizes, layout) for layout in Layout}
     best, second = sorted(misfits, key=lambda layout: misfits[layout].sum())[:2]
     fewest, next_fewest = misfits[best].sum(), misfits[second].sum()
-    is_clear = next_fewest >= _ENOUGH_BOXES and fewest <= _CLEARLY_FEWER * next_fewest
+    is_clear = next_fewest >= ENOUGH_BOXES and fewest <= _CLEARLY_FEWER * next_fewest
     return best if is_clear and misfits[best].mean() < _MISFITTING else None
 
 

@@ -88,7 +88,7 @@ def ensure_digits(*names: str, progress: bool = True) -> None:
         progress: shows a progress bar on stderr.
 
     Raises:
-        DigitsError, ImportError: see `make_digits`.
+        InputError: see `make_digits`.
     """
     for registration in {_registered[name] for name in names if name in _registered}:
         make_digits(registration.root, registration.spec, registration.name, progress=progress)

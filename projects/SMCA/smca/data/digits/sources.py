@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from smca.errors import InputError
+
 from .spec import CLASSES, DigitsSpec
 
 # Columns [start, end) of each photo: both splits see the pagoda's or the flower's edge, sky or
@@ -53,12 +55,12 @@ def load_sources(spec: DigitsSpec) -> DigitSources:
     """Reads scikit-learn's digits and photographs and prepares them for `spec`.
 
     Raises:
-        ImportError: scikit-learn is missing.
+        InputError: scikit-learn is missing.
     """
     try:
         from sklearn.datasets import load_digits, load_sample_image
     except ImportError as error:
-        raise ImportError(
+        raise InputError(
             "The digits data set is made from scikit-learn's digits and photographs, and "
             "scikit-learn is not installed: pip install 'smca[demo]'"
         ) from error

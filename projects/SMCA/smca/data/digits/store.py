@@ -67,8 +67,7 @@ def make_digits(
     Raises:
         DigitsError: the directory holds something else or was made with other settings (it is left
             as it is), or it cannot be written.
-        ImportError: scikit-learn is missing and the data set is yet to be made.
-        InputError: `name` is no plain name.
+        InputError: `name` is no plain name, or scikit-learn is missing and the data set is yet to be made.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise InputError(f"A data set name has letters, digits, '_' and '-' only, not {name!r}.")

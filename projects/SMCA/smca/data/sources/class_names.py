@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from smca.description.model_fields import NUM_CLASSES_FIELDS
+from smca.description.model_fields import NUM_CLASSES_FIELDS, find_field
+from smca.errors import InputError
 
 from .custom_dataset import load_custom_dataset, register_custom_dataset
-from .detection_dataset import class_names_of
+from .detection_dataset import as_names, class_names_of
 
 
 def class_names(cfg: DictConfig) -> tuple[str, ...]:
@@ -26,9 +25,8 @@ def class_names(cfg: DictConfig) -> tuple[str, ...]:
         node = cfg.dataloader[split].dataset
         try:
             _register(node)
-            names = node.names
-            return class_names_of(names if isinstance(names, str) else next(iter(names)))
-        except ValueError as error:
+            return class_names_of(as_names(node.names)[0])
+        except InputError as error:
             errors.append(error)
     raise errors[0]
 
@@ -39,19 +37,21 @@ def fill_num_classes(cfg: DictConfig) -> None:
     Raises:
         InputError: as :func:`class_names`.
     """
-    for path in NUM_CLASSES_FIELDS:
-        parent, _, key = f"model.{path}".rpartition(".")
-        node = OmegaConf.select(cfg, parent)
-        if isinstance(node, DictConfig) and key in node:
-            if node[key] is None:
-                node[key] = len(class_names(cfg))
-            return
+    found = find_field(cfg.model, NUM_CLASSES_FIELDS)
+    if found is not None and found[0][found[1]] is None:
+        found[0][found[1]] = len(class_names(cfg))
 
 
 def _register(node: DictConfig) -> None:
+    """The data of a config exists once it is registered."""
     if _is_custom(node):
-        parameters = inspect.signature(register_custom_dataset).parameters
-        register_custom_dataset(**{key: node[key] for key in parameters if key in node})
+        register_custom_dataset(
+            node.names,
+            json_file=node.json_file,
+            image_root=node.image_root,
+            field=node.field,
+            classes_from=node.get("classes_from"),
+        )
 
 
 def _is_custom(node: DictConfig) -> bool:

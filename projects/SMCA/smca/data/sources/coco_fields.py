@@ -1,4 +1,4 @@
-"""Reads one field after the other of a list of json objects, and says of each bad record what is wrong with it."""
+"""Reads one field after the other of a list of json objects; says of bad records what is wrong, and what is meant."""
 
 from __future__ import annotations
 
@@ -29,17 +29,57 @@ class Problem(NamedTuple):
     index: int
 
 
+class Repair(NamedTuple):
+    """What is done about a field that is written in another way than COCO's, where it is clear what is meant.
+
+    Attributes:
+        kind: of the problem.
+        meaning: makes of a value what is meant by it, or raises InputError.
+        change: what was done, such as "numbers written as text, converted".
+    """
+
+    kind: str
+    meaning: Callable[[Any], Any]
+    change: str
+
+    def meant(self, value: Any) -> Any:
+        """None where it is not clear."""
+        try:
+            return self.meaning(value)
+        except InputError:
+            return None
+
+
+class Mend(NamedTuple):
+    """What is meant by a field of a bad record.
+
+    Attributes:
+        part, index: the record, see :class:`Problem`.
+        key: the field.
+        value: to be written into it.
+        change: see :class:`Repair`.
+    """
+
+    part: str
+    index: int
+    key: str
+    value: Any
+    change: str
+
+
 class Records:
     """A list of json objects of one kind. A record with a problem is bad, and only its first one is told.
 
     Attributes:
         good: (n,) bool.
         problems: one per bad record.
+        mends: of all fields that have one.
     """
 
     def __init__(self, records: Sequence[Any], kind: str):
         self.kind = kind
         self.problems: list[Problem] = []
+        self.mends: list[Mend] = []
         self.good = np.ones(len(records), dtype=bool)
         self._ids: list = [None] * len(records)
         self._rows = records
@@ -62,10 +102,27 @@ class Records:
             kind = kind or f"malformed {self.kind}"
             self.problems.append(Problem(kind, f"{self.name(index)} {what}", self.kind, index))
 
+    def mend(self, index: int, key: str, value: Any, change: str) -> None:
+        self.mends.append(Mend(self.kind, index, key, value, change))
+
+    def reject_repeated(self, ids: Sequence) -> None:
+        """All records but the first of an id."""
+        if len(set(ids)) == len(ids):
+            return
+        first: dict = {}
+        for index, value in enumerate(ids):
+            if value is not None and first.setdefault(value, index) != index:
+                said = f"has the id of {self.kind} {first[value]}"
+                self.reject(index, said, f"duplicate {self.kind} id")
+
     def read_ids(self) -> list:
         """The field "id" as it is, for naming records; None where there is none."""
         self._ids = [row.get("id") for row in self._rows]
         return self._ids
+
+    def without(self, key: str) -> list[int]:
+        """Places of records whose field is missing, null or empty."""
+        return [index for index, row in enumerate(self._rows) if not row.get(key)]
 
     def read(
         self,
@@ -74,7 +131,7 @@ class Records:
         wanted: str,
         *,
         convert: Callable[[Any], Any] | None = None,
-        repair: tuple[str, Callable[[Any], Any]] | None = None,
+        repair: Repair | None = None,
         default: Any = _MISSING,
         placeholder: Any = None,
     ) -> list:
@@ -84,8 +141,8 @@ class Records:
             key: the field.
             kinds: types to take as they are.
             wanted: what the field must be, for messages.
-            convert: makes values of other types usable, or raises ValueError or TypeError.
-            repair: the kind of problem that a value has which the function, see ``coco_repairs``, does not refuse.
+            convert: makes values of other types usable, or raises InputError.
+            repair: of values that make their record bad.
             default: of records without the field; None in the file counts as being without it.
             placeholder: stands in for bad values.
         """
@@ -100,29 +157,23 @@ class Records:
                 continue
             try:
                 if value is _MISSING or convert is None:
-                    raise ValueError
+                    raise InputError(value)
                 values[index] = convert(value)
-            except (ValueError, TypeError):
+            except InputError:
                 values[index] = placeholder
-                said = f"has {key} {show(value)}, which must be {wanted}"
                 if value is _MISSING:
                     self.reject(index, f"has no {key}")
-                else:
-                    self.reject(index, said, repair and kind_of_repair(value, *repair))
+                    continue
+                meant = repair and repair.meant(value)
+                said = f"has {key} {show(value)}, which must be {wanted}"
+                self.reject(index, said, None if meant is None else repair.kind)
+                if meant is not None:
+                    self.mend(index, key, meant, repair.change)
         return values
 
     def field(self, index: int, key: str) -> Any:
         """As it is, None where there is none."""
         return self._rows[index].get(key)
-
-
-def kind_of_repair(value: Any, kind: str, repair: Callable[[Any], Any]) -> str | None:
-    """``kind``, if the value can be repaired."""
-    try:
-        repair(value)
-    except ValueError:
-        return None
-    return kind
 
 
 def show(value: Any) -> str:
@@ -133,9 +184,10 @@ def show(value: Any) -> str:
 
 
 def whole_number(value: Any) -> int:
-    """
+    """A number such as 3 or 3.0; true and false are none.
+
     Raises:
-        InputError: unless it is a number such as 3 or 3.0; true and false are none.
+        InputError: for anything else.
     """
     if type(value) is int:
         return value

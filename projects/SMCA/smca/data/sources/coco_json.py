@@ -51,7 +51,7 @@ def read_valid_coco_json(path: str | os.PathLike, *, label: str | None = None) -
         InputError: also for a record that cannot be read, naming the first one.
     """
     label = label or str(path)
-    tables, problems, _ = read_coco_json(path, label=label)
+    tables, problems = read_coco_json(path, label=label)[:2]
     if problems:
         more = f", and {len(problems) - 1} more such records" if len(problems) > 1 else ""
         raise InputError(

@@ -1,56 +1,78 @@
 """Turns the content of a COCO detection json into columns, and finds what in it cannot be read.
 
-A faulty record becomes a :class:`Problem` that names it:
-training stops at the first, ``smca-check-dataset`` lists all. What is read is what training and evaluation read:
-of images ``id``, ``file_name``, ``width``, ``height``; of annotations ``image_id``, ``category_id``, ``bbox`` and,
-where they are there, ``id``, ``iscrowd``, ``ignore``, ``area``; of categories ``id`` and ``name``. Anything else,
-``segmentation`` above all, is not looked at and may be anything.
+A faulty record becomes a :class:`Problem` that names it: training stops at the first, ``smca-check-dataset`` lists all.
+What is read is what training and evaluation read: of images ``id``, ``file_name``, ``width``, ``height``; of
+annotations ``image_id``, ``category_id``, ``bbox`` and, where they are there, ``id``, ``iscrowd``, ``ignore``,
+``area``; of categories ``id`` and ``name``. Anything else, ``segmentation`` above all, may be anything.
 
 Problems are: records that are no objects; missing fields and fields of a wrong type; images of no size; ids that are
 neither whole numbers nor strings; two images or categories of one id; an annotation of an unknown category. No
 problem are: ids with gaps; annotations of images that the file does not have, which are left out and counted unless
-all are; annotation ids, which nothing needs; the numbers in a box, see ``coco_faults`` and ``box_format``. Problems
-of which it is clear what is meant, such as a number written as text, have kinds of their own: see ``coco_repairs``.
+all are; annotation ids, which nothing needs; the numbers in a box, see ``box_faults`` and ``box_format``. Problems
+of which it may be clear what is meant, such as a number written as text, have kinds of their own, see ``coco_repairs``;
+what is meant is a :class:`Mend`, which ``--fix`` writes.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from smca.data.checks import coco_repairs as repairs
-
+from . import coco_repairs as repairs
 from .coco_fields import (
+    Mend,
     Problem,
     Records,
     finite_float,
     flag,
     is_writable,
-    kind_of_repair,
     show,
     whole_number,
 )
-from .coco_tables import CocoTables
+from .coco_tables import CocoTables, distinct_names
 
+LISTS = {"image": "images", "annotation": "annotations", "category": "categories"}
+"""The json's list of each kind of records."""
+UNKNOWN_IMAGE = "annotation of an unknown image"
+"""A kind of problem."""
 _LARGEST_SIDE = 2**31 - 1
-_AS_TEXT = (repairs.NUMBER_AS_TEXT, repairs.number_from_text)
 
 
 class CocoFile(NamedTuple):
-    """
+    """What a json says.
+
     Attributes:
         tables: the records without problems.
         problems: of the others.
         renamed: categories that were given a name of their own, old and new.
+        mends: what is meant by fields of the others.
     """
 
     tables: CocoTables
     problems: list[Problem]
     renamed: list[tuple[str, str]]
+    mends: list[Mend]
+
+
+def mend_content(content: dict, file: CocoFile, changes: collections.Counter) -> CocoFile:
+    """Write into the json's content what is meant by fields, and read it again.
+
+    Args:
+        content: that ``file`` was made from; changed in place.
+        file: its columns.
+        changes: what was done is counted here.
+    """
+    # What one field means may depend on another.
+    while file.mends:
+        for part, index, key, value, change in file.mends:
+            content[LISTS[part]][index][key] = value
+            changes[change] += 1
+        file = parse_coco(content)
+    return file
 
 
 def parse_coco(content: dict) -> CocoFile:
@@ -65,8 +87,8 @@ def parse_coco(content: dict) -> CocoFile:
         annotations,
         image_ids,
         class_ids,
-        _ids_of_bad(images, image_ids),
-        _ids_of_bad(categories, class_ids),
+        repairs.ids_of_bad(images, image_ids),
+        repairs.ids_of_bad(categories, class_ids),
     )
     tables = CocoTables(
         image_ids=image_ids,
@@ -77,15 +99,19 @@ def parse_coco(content: dict) -> CocoFile:
         has_annotations="annotations" in content,
         **columns,
     )
-    problems = [*images.problems, *categories.problems, *annotations.problems]
-    renamed = [pair for pair in zip(names, class_names, strict=True) if pair[0] != pair[1]]
-    return CocoFile(tables, problems, renamed)
+    parts = (images, categories, annotations)
+    return CocoFile(
+        tables,
+        problems=[problem for records in parts for problem in records.problems],
+        renamed=[pair for pair in zip(names, class_names, strict=True) if pair[0] != pair[1]],
+        mends=[mend for records in parts for mend in records.mends],
+    )
 
 
 def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
     images.read_ids()
-    ids = _read_id(images, "id")
-    _reject_repeated(images, ids)
+    ids = repairs.read_id(images, "id")
+    images.reject_repeated(ids)
     names = images.read("file_name", {str}, "a file's name", placeholder="")
     sides = []
     for key in ("width", "height"):
@@ -94,7 +120,7 @@ def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
             {int},
             "a whole number of pixels",
             convert=whole_number,
-            repair=_AS_TEXT,
+            repair=repairs.WHOLE_NUMBER_AS_TEXT,
             placeholder=1,
         )
         if not 0 < min(side) <= max(side) <= _LARGEST_SIDE:
@@ -114,10 +140,9 @@ def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
 def _read_categories(categories: Records) -> tuple[list, list[str]]:
     """Sorted by id, as Detectron2 does."""
     categories.read_ids()
-    ids = _read_id(categories, "id")
-    _reject_repeated(categories, ids)
-    repair = (repairs.NUMBER_AS_NAME, repairs.name_from_number)
-    names = categories.read("name", {str}, "text", repair=repair, placeholder="")
+    ids = repairs.read_id(categories, "id")
+    categories.reject_repeated(ids)
+    names = categories.read("name", {str}, "text", repair=repairs.NUMBER_AS_NAME, placeholder="")
     for index, name in enumerate(names):
         if not (name.strip() and is_writable(name)):
             categories.reject(index, f"has name {show(name)}, which names no class")
@@ -125,33 +150,13 @@ def _read_categories(categories: Records) -> tuple[list, list[str]]:
     return [ids[i] for i in good], [names[i] for i in good]
 
 
-def distinct_names(names: Sequence[str], ids: Sequence) -> list[str]:
-    """Of two categories of one name the last keeps it: exporters write a placeholder before the real class."""
-    last = {name: index for index, name in enumerate(names)}
-    return [
-        name if last[name] == index else f"{name} (id {ids[index]})"
-        for index, name in enumerate(names)
-    ]
-
-
-def _ids_of_bad(records: Records, good_ids: list) -> set:
-    """Ids that no good record has, as number and as text: one that is written as text may be meant as a number."""
-    ids: set = set()
-    for index in np.flatnonzero(~records.good):
-        value = records.field(index, "id")
-        for wanted in (int, str):
-            with contextlib.suppress(ValueError):
-                ids.add(repairs.id_of_type(value, wanted))
-    return ids.difference(good_ids)
-
-
 def _read_annotations(
     annotations: Records, image_ids: list, class_ids: list, bad_image_ids: set, bad_class_ids: set
 ) -> dict:
     """Annotations of a bad image or category cannot be used, which is no fault of their own."""
     ids = annotations.read_ids()
-    image_of = _read_id(annotations, "image_id", like=image_ids, unusable=bad_image_ids)
-    class_of = _read_id(annotations, "category_id", like=class_ids, unusable=bad_class_ids)
+    image_of = repairs.read_id(annotations, "image_id", like=image_ids, unusable=bad_image_ids)
+    class_of = repairs.read_id(annotations, "category_id", like=class_ids, unusable=bad_class_ids)
     numbers = {class_id: index for index, class_id in enumerate(class_ids)}
     class_index = np.array([numbers.get(c, -1) for c in class_of], dtype=np.int64)
     of_bad_class = np.array([c in bad_class_ids for c in class_of], dtype=bool)
@@ -162,17 +167,8 @@ def _read_annotations(
             f"has category_id {show(class_of[index])}, which the file's categories do not have ({known})",
             "unknown category",
         )
-    boxes = _read_boxes(annotations)
-    is_crowd = np.zeros(len(annotations), dtype=bool)
-    for key in ("iscrowd", "ignore"):
-        flags = annotations.read(
-            key, {int}, "0 or 1", convert=flag, repair=_AS_TEXT, default=0, placeholder=0
-        )
-        if not set(flags) <= {0, 1}:
-            for index, value in enumerate(flags):
-                if value not in (0, 1):
-                    annotations.reject(index, f"has {key} {show(value)}, which must be 0 or 1")
-        is_crowd |= np.array(flags, dtype=object).astype(bool)
+    boxes = _read_boxes(annotations, class_of)
+    is_crowd = _read_crowds(annotations)
     areas = _read_areas(annotations, boxes)
 
     numbers = {image_id: index for index, image_id in enumerate(image_ids)}
@@ -187,7 +183,7 @@ def _read_annotations(
             first,
             f"has image_id {show(image_of[first])}, and no annotation belongs to an image of the file "
             f"(ids such as {show(image_ids[0])})",
-            "unknown image",
+            UNKNOWN_IMAGE,
         )
     return dict(
         annotation_ids=[ids[i] for i in good],
@@ -206,85 +202,62 @@ def _read_annotations(
     )
 
 
-def _read_id(
-    records: Records, key: str, like: list | None = None, unusable: Collection = ()
-) -> list:
-    """Ids are all numbers or all strings, ``like`` those that they refer to, or ``unusable`` ones."""
-    ids = records.read(key, {int, str}, "a whole number", convert=whole_number)
-    counts = collections.Counter(map(type, like if like else ids))
-    if not counts:
-        return ids
-    usual = str if counts[str] > counts[int] else int
-    if set(map(type, ids)) <= {usual}:
-        return ids
-    example = next((i for i in (like or ids) if type(i) is usual), None)
-    known = {*(like or ()), *unusable}
-    for index, value in enumerate(ids):
-        if type(value) is not usual:
-            said = f"has {key} {show(value)}, where others are such as {show(example)}"
-            records.reject(index, said, _kind_of_id(value, usual, known))
-    return ids
+def _read_crowds(annotations: Records) -> np.ndarray:
+    """(M,) bool: whether one of the two flags is set."""
+    is_crowd = np.zeros(len(annotations), dtype=bool)
+    for key in ("iscrowd", "ignore"):
+        repair = repairs.FLAG_AS_TEXT
+        options = {"convert": flag, "repair": repair, "default": 0, "placeholder": 0}
+        flags = annotations.read(key, {int}, "0 or 1", **options)
+        if not set(flags) <= {0, 1}:
+            for index, value in enumerate(flags):
+                if value not in (0, 1):
+                    annotations.reject(index, f"has {key} {show(value)}, which must be 0 or 1")
+        is_crowd |= np.array(flags, dtype=object).astype(bool)
+    return is_crowd
 
 
-def _kind_of_id(value, usual: type, known: set) -> str | None:
-    try:
-        meant = repairs.id_of_type(value, usual)
-    except ValueError:
-        return None
-    return repairs.ID_OF_ANOTHER_TYPE if not known or meant in known else None
-
-
-def _reject_repeated(records: Records, ids: list) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    first: dict = {}
-    for index, value in enumerate(ids):
-        if value is not None and first.setdefault(value, index) != index:
-            records.reject(
-                index,
-                f"has the id of {records.kind} {first[value]}",
-                f"duplicate {records.kind} id",
-            )
-
-
-def _read_boxes(annotations: Records) -> np.ndarray:
+def _read_boxes(annotations: Records, class_of: Sequence) -> np.ndarray:
     """(M, 4) float64; NaN where the record is bad."""
-    for index in range(len(annotations)):
-        if not annotations.field(index, "bbox"):
-            _look_into_segmentation(annotations, index)
+    for index in annotations.without("bbox"):
+        repair = repairs.BOX_IN_SEGMENTATION
+        box = repair.meant(annotations.field(index, "segmentation"))
+        if box is not None:
+            said = "has no bbox, but a segmentation that gives one"
+            annotations.reject(index, said, repair.kind)
+            annotations.mend(index, "bbox", box, repair.change)
     raw = annotations.read("bbox", {list}, "a list of four numbers", placeholder=[np.nan] * 4)
     if not set(map(len, raw)) <= {4} or not _are_numbers(raw):
-        for index, box in enumerate(raw):
-            if len(box) != 4 or not _are_numbers([box]):
-                said = f"has bbox {show(box)}, which is no list of four numbers"
-                annotations.reject(index, said, _kind_of_box(box))
-                raw[index] = [np.nan] * 4
+        _reject_boxes(annotations, raw, class_of)
     try:
         return np.array(raw, dtype=np.float64).reshape(-1, 4)
     except OverflowError:
         return np.array([[finite_float(v) for v in box] for box in raw]).reshape(-1, 4)
 
 
-def _look_into_segmentation(annotations: Records, index: int) -> None:
-    segmentation = annotations.field(index, "segmentation")
-    kind = kind_of_repair(segmentation, repairs.BOX_IN_SEGMENTATION, repairs.box_from_segmentation)
-    if kind is not None:
-        annotations.reject(index, "has no bbox, but a segmentation that gives one", kind)
-
-
-def _kind_of_box(box: list) -> str | None:
-    if len(box) == 5:
-        return kind_of_repair(box, repairs.FIVE_NUMBERS, repairs.box_from_text)
-    if len(box) == 4:
-        return kind_of_repair(box, repairs.NUMBER_AS_TEXT, repairs.box_from_text)
-    return None
+def _reject_boxes(annotations: Records, raw: list[list], class_of: Sequence) -> None:
+    """Those that are no four numbers become NaN, in place."""
+    repair_of = {4: repairs.BOX_AS_TEXT, 5: repairs.FIVE_NUMBERS}
+    five = {}
+    for index, box in enumerate(raw):
+        if len(box) == 4 and _are_numbers([box]):
+            continue
+        repair = repair_of.get(len(box))
+        meant = repair and repair.meant(box)
+        said = f"has bbox {show(box)}, which is no list of four numbers"
+        annotations.reject(index, said, repair.kind if meant else None)
+        if meant and len(meant) == 5:
+            five[index] = meant
+        elif meant:
+            annotations.mend(index, "bbox", meant, repair.change)
+        raw[index] = [np.nan] * 4
+    chosen = repairs.four_of_five(five, class_of)
+    for index, box in five.items() if chosen else ():
+        annotations.mend(index, "bbox", box[chosen], repairs.FIVE_NUMBERS.change)
 
 
 def _are_numbers(lists: list[list]) -> bool:
-    types: set[type] = set()
-    for values in lists:
-        types.update(map(type, values))
-    return types <= {int, float}
+    return set(map(type, itertools.chain.from_iterable(lists))) <= {int, float}
 
 
 def _read_areas(annotations: Records, boxes: np.ndarray) -> np.ndarray:
@@ -292,7 +265,7 @@ def _read_areas(annotations: Records, boxes: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         own = boxes[:, 2] * boxes[:, 3]
     raw = annotations.read(
-        "area", {int, float}, "a number", convert=lambda value: np.nan, default=np.nan
+        "area", {int, float}, "a number", convert=lambda _: np.nan, default=np.nan
     )
     given = np.array([finite_float(v) for v in raw], dtype=np.float64)
     return np.where(np.isfinite(given) & (given >= 0), given, own)

@@ -7,16 +7,15 @@ import os
 from collections.abc import Callable
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
-from smca.data.image_files import check_files_exist, read_image_sizes
+from smca.data.image_files import find_sizes
 from smca.errors import InputError
 
 from .coco_json import file_key, read_valid_coco_json
 from .coco_tables import CocoTables
-from .prepared_dataset import PreparedDataset, prepare
-
-# Headers of that many images are read in seconds; of COCO's they would hold up every start.
-MAX_OPENED_IMAGES = 20_000
+from .code_source import CodeSource
+from .usable_dataset import UsableDataset, select_usable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +36,10 @@ class CocoSource:
     classes_from: str | None = None
 
     def __call__(self) -> list[dict]:
-        """Dataset dicts, see :meth:`PreparedDataset.records`."""
-        return self.prepare().records()
+        """Dataset dicts, see :meth:`UsableDataset.records`."""
+        return self.load().records()
 
-    def read(self) -> CocoTables:
+    def read_truth(self) -> CocoTables:
         """The columns; also puts the class names into the data set's metadata.
 
         Raises:
@@ -58,21 +57,19 @@ class CocoSource:
         self._set_metadata(tables)
         return tables
 
-    def prepare(self) -> PreparedDataset:
-        """
+    def load(self) -> UsableDataset:
+        """What can be used of it.
+
         Raises:
-            InputError: as :meth:`read`, or if an image file is missing or no image.
+            InputError: as :meth:`read_truth`, or if an image file is missing or no image.
         """
-        tables = self.read()
+        tables = self.read_truth()
         if not tables.has_annotations:
             raise InputError(
                 f"{self.json_file} (data set {self.name!r}) is no COCO json for training: it has no list 'annotations'"
             )
         paths = [os.path.join(self.image_root, name) for name in tables.file_names]
-        if len(paths) > MAX_OPENED_IMAGES:
-            check_files_exist(paths, label=self.name)
-            return prepare(self.name, tables, paths)
-        return prepare(self.name, tables, paths, read_image_sizes(paths, label=self.name))
+        return select_usable(self.name, tables, paths, find_sizes(paths, label=self.name))
 
     def _set_metadata(self, tables: CocoTables) -> None:
         metadata = MetadataCatalog.get(self.name)
@@ -93,22 +90,30 @@ class CocoSource:
         metadata.thing_dataset_id_to_contiguous_id = tables.id_map()
 
 
-def coco_source(name: str) -> CocoSource | None:
-    """The json and folder behind a registered data set; None if code of the user's own makes it."""
+def find_source(name: str) -> CocoSource | CodeSource:
+    """Where a registered data set comes from.
+
+    Of Detectron2's own function for a json nothing but the json and the folder matters, so ours reads them, which
+    names faults and mends some. That a data set's metadata name a json does not make it one: code that filters
+    records or adds fields sets the same, for the evaluation. So the function itself must be the one that
+    ``register_coco_instances`` registers, which its code tells; any other one is called, and its word counts.
+
+    Raises:
+        InputError: if Detectron2 knows no data set of that name.
+    """
+    if name not in DatasetCatalog.list():
+        raise InputError(
+            f"data set {name!r} is not registered: register it with "
+            "detectron2.data.datasets.register_coco_instances, or correct the name in the config's dataloader"
+        )
     function = DatasetCatalog[name]
     if isinstance(function, CocoSource):
         return function
-    metadata = MetadataCatalog.get(name)
-    json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
-    # What Detectron2's register_coco_instances registers does nothing but read these two.
-    is_detectron2 = getattr(
-        function, "__module__", None
-    ) == "detectron2.data.datasets.coco" and getattr(function, "__qualname__", "").startswith(
-        "register_coco_instances."
-    )
-    if is_detectron2 and json_file is not None and image_root is not None:
-        return CocoSource(name, os.fspath(json_file), os.fspath(image_root))
-    return None
+    code = getattr(function, "__code__", None)
+    if code is not None and code in register_coco_instances.__code__.co_consts:
+        metadata = MetadataCatalog.get(name)
+        return CocoSource(name, os.fspath(metadata.json_file), os.fspath(metadata.image_root))
+    return CodeSource(name)
 
 
 def register_coco(source: CocoSource) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from smca.checkpoint.loading.class_rows import NamedClasses
+from smca.data.checks.box_faults import BoxFaults, find_box_faults
+from smca.data.checks.box_format import BoxFormat, find_box_format
 from smca.errors import InputError
 
 
@@ -51,6 +54,21 @@ class CocoTables:
     unknown_image_examples: tuple[str, ...] = ()
     from_json: bool = False
     has_annotations: bool = True
+
+    @property
+    def object_sizes(self) -> np.ndarray:
+        """(M, 2) float64 (width, height) in pixels of each object's image."""
+        return self.sizes[self.image_index]
+
+    @functools.cached_property
+    def faults(self) -> BoxFaults:
+        """Of the boxes."""
+        return find_box_faults(self.boxes, self.object_sizes)
+
+    @functools.cached_property
+    def box_format(self) -> BoxFormat:
+        """The likely one of the boxes."""
+        return find_box_format(self.boxes, self.object_sizes)
 
     def with_classes(self, names: Sequence[str], *, label: str, other: str) -> CocoTables:
         """The same objects with the classes of another data set, matched by name.
@@ -113,3 +131,30 @@ def match_classes(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
     rows = NamedClasses(source=tuple(known), target=tuple(names)).rows()
     places = {name: exact.get(name, row) for name, row in zip(names, rows, strict=True)}
     return {name: place for name, place in places.items() if place is not None}
+
+
+def distinct_names(names: Sequence[str], ids: Sequence) -> list[str]:
+    """Of two categories of one name the last keeps it: exporters write a placeholder before the real class."""
+    last = {name: index for index, name in enumerate(names)}
+    return [
+        name if last[name] == index else f"{name} (id {ids[index]})"
+        for index, name in enumerate(names)
+    ]
+
+
+def describe_difference(first: Sequence[str], second: Sequence[str]) -> str:
+    """Says in a few words how two lists of class names differ; empty if they do not."""
+    if list(first) == list(second):
+        return ""
+    only_first = [name for name in first if name not in set(second)]
+    only_second = [name for name in second if name not in set(first)]
+    if not only_first and not only_second:
+        return (
+            f"the same names in another order, {', '.join(first[:5])} and {', '.join(second[:5])}"
+        )
+    parts = [
+        f"only the {place} has {', '.join(map(repr, some[:5]))}{' ...' if len(some) > 5 else ''}"
+        for place, some in (("first", only_first), ("second", only_second))
+        if some
+    ]
+    return " and ".join(parts)

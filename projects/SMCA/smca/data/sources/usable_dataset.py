@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.structures import BoxMode
 
-from smca.data.checks.box_doubts import find_box_doubts
-from smca.data.checks.box_format import BoxFormat, find_box_format
-from smca.data.checks.coco_faults import BoxFaults, clip_boxes, find_box_faults
+from smca.data.checks.box_faults import clip_boxes, find_box_doubts
+from smca.data.checks.box_format import BoxFormat
 from smca.errors import InputError
 
 from .coco_tables import CocoTables
@@ -20,22 +19,16 @@ _ROUNDED_PIXELS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PreparedDataset:
-    """N images and M objects of ``tables``, and what becomes of them.
+class UsableDataset:
+    """N images and M objects of ``tables``, and which of them can be used.
 
     Attributes:
         name: of the data set.
-        tables: as the data set has them.
+        tables: in pixels of the images as they are: where a file has another resolution than stated, size, boxes and
+            areas are scaled to it. Boxes are not cut.
         paths: (N,) of the image files.
-        sizes: (N, 2) float64 (width, height) in pixels of the images as they are, inf where unknown.
         keep_image: (N,) bool. An image whose aspect is not the stated one is left out: nobody knows which pixels
             its boxes mean.
-        keep_object: (M,) bool, crowds included. Boxes that nothing can be learned from are left out.
-        boxes: (M, 4) float64 (x, y, width, height) in pixels of the images as they are: scaled where the file has
-            another resolution than stated, then cut at the image's edges.
-        ground_truth: (M, 4) float64, scaled but not cut, for the evaluation.
-        areas: (M,) float64 in pixels of the images as they are, for the evaluation.
-        faults: of the scaled boxes.
         box_format: the likely one of the data set's boxes.
         scaled: how many images have another resolution than stated.
     """
@@ -43,15 +36,19 @@ class PreparedDataset:
     name: str
     tables: CocoTables
     paths: list[str]
-    sizes: np.ndarray
     keep_image: np.ndarray
-    keep_object: np.ndarray
-    boxes: np.ndarray
-    ground_truth: np.ndarray
-    areas: np.ndarray
-    faults: BoxFaults
     box_format: BoxFormat
     scaled: int
+
+    @property
+    def keep_object(self) -> np.ndarray:
+        """(M,) bool, crowds included. Boxes that nothing can be learned from are left out."""
+        return self.keep_image[self.tables.image_index] & ~self.tables.faults.unusable
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(M, 4) float64 (x, y, width, height) to train on, cut at the image's edges."""
+        return clip_boxes(self.tables.boxes, self.tables.object_sizes)
 
     def records(self) -> list[dict]:
         """Detectron2's dataset dicts, images in the order of their ids, objects in the order of the file."""
@@ -78,8 +75,8 @@ class PreparedDataset:
         return [
             {
                 "file_name": self.paths[i],
-                "height": int(self.sizes[i, 1]),
-                "width": int(self.sizes[i, 0]),
+                "height": int(tables.sizes[i, 1]),
+                "width": int(tables.sizes[i, 0]),
                 "image_id": tables.image_ids[i],
                 "annotations": objects[i],
             }
@@ -88,7 +85,7 @@ class PreparedDataset:
 
     def summary(self) -> str:
         """Such as "pets: 12 images (3 without objects), 40 objects of 2 classes; dropped: 1 box without area"."""
-        tables, faults = self.tables, self.faults
+        tables, faults = self.tables, self.tables.faults.named()
         in_kept = self.keep_image[tables.image_index]
         trained = self.keep_object & ~tables.is_crowd
         with_objects = np.zeros(len(tables.image_ids), dtype=bool)
@@ -99,19 +96,19 @@ class PreparedDataset:
             f"{self.name}: {_count(images, 'image')} ({empty} without objects), "
             f"{_count(int(trained.sum()), 'object')} of {_count(len(tables.class_names), 'class', 'classes')}"
         )
-        objects = in_kept & ~tables.is_crowd
+        faulty = {
+            kind: int((mask & in_kept & ~tables.is_crowd).sum()) for kind, mask in faults.items()
+        }
+        clipped = faulty.pop("partly outside the image")
         dropped = [
             (int((~self.keep_image).sum()), "image of another shape", "images of another shape"),
-            (int((objects & faults.not_finite).sum()), "box not finite", "boxes not finite"),
-            (int((objects & faults.without_area).sum()), "box without area", "boxes without area"),
-            (int((objects & faults.outside).sum()), "box outside", "boxes outside the image"),
+            *((count, f"box {kind}", f"boxes {kind}") for kind, count in faulty.items()),
             (tables.of_unknown_images, "box of no image", "boxes of images that it does not have"),
             (int((in_kept & tables.is_crowd).sum()), "crowd", "crowds"),
         ]
         told = [_count(*entry) for entry in dropped if entry[0]]
         if told:
             text += f"; dropped: {', '.join(told)}"
-        clipped = int((objects & faults.partly_outside).sum())
         if clipped:
             text += f"; clipped: {_count(clipped, 'box', 'boxes')}"
         if self.scaled:
@@ -125,7 +122,7 @@ class PreparedDataset:
             said.append(f"{self.name}: {_wrong_format(self.box_format)}")
         else:
             counted = self.keep_image[self.tables.image_index] & ~self.tables.is_crowd
-            doubts = find_box_doubts(self.ground_truth, self.faults, counted)
+            doubts = find_box_doubts(self.tables.boxes, self.tables.faults, counted)
             said += [
                 f"{self.name}: {doubt.sentence}; check with smca-check-dataset" for doubt in doubts
             ]
@@ -134,10 +131,11 @@ class PreparedDataset:
         return said
 
 
-def prepare(
+def select_usable(
     name: str, tables: CocoTables, paths: Sequence[str], actual_sizes: np.ndarray | None = None
-) -> PreparedDataset:
-    """
+) -> UsableDataset:
+    """What of a data set can be used.
+
     Args:
         name: of the data set.
         tables: what it says.
@@ -147,46 +145,35 @@ def prepare(
     Raises:
         InputError: if no image is left, or boxes are shares of the image's size, of which nothing could be learned.
     """
-    stated = tables.sizes
+    sizes, keep_image, scaled = tables.sizes, np.ones(len(paths), dtype=bool), 0
     if actual_sizes is not None:
-        stated = np.where(np.isfinite(stated), stated, actual_sizes)
-    box_format = find_box_format(tables.boxes, stated[tables.image_index])
+        tables = dataclasses.replace(
+            tables, sizes=np.where(np.isfinite(sizes), sizes, actual_sizes)
+        )
+    box_format = tables.box_format
     if box_format.normalised:
         raise InputError(f"{name}: {_wrong_format(box_format)}")
-    keep_image = np.ones(len(paths), dtype=bool)
-    sizes, factor = tables.sizes, np.ones((len(paths), 2))
-    differs = np.zeros(len(paths), dtype=bool)
     if actual_sizes is not None:
-        differs = (actual_sizes != sizes).any(axis=1) & np.isfinite(sizes).all(axis=1)
-        keep_image = ~differs | same_aspect(sizes, actual_sizes)
+        keep_image = same_aspect(tables.sizes, actual_sizes)
         if not keep_image.any():
             (said_w, said_h), (width, height) = sizes[0].astype(int), actual_sizes[0].astype(int)
             raise InputError(
                 f"every image of {name} has another shape than the data set says, the first is {paths[0]}: "
                 f"{width}x{height} instead of {said_w}x{said_h} (width x height, turned as its EXIF data says)"
             )
-        scaled = differs & keep_image
-        factor[scaled] = actual_sizes[scaled] / sizes[scaled]
-        sizes = actual_sizes
+        scaled = int(((actual_sizes != tables.sizes).any(axis=1) & keep_image).sum())
+        tables = _scaled(tables, actual_sizes, keep_image)
+    return UsableDataset(name, tables, list(paths), keep_image, box_format, scaled)
+
+
+def _scaled(tables: CocoTables, sizes: np.ndarray, mask: np.ndarray) -> CocoTables:
+    """With other sizes of the images, and in images of the mask with other boxes and areas."""
+    factor = np.where(mask[:, None], sizes / tables.sizes, 1.0)
     boxes, areas = tables.boxes, tables.areas
-    if factor.size and (factor != 1).any():
+    if (factor != 1).any():
         boxes = boxes * np.tile(factor, 2)[tables.image_index]
         areas = areas * factor.prod(axis=1)[tables.image_index]
-    faults = find_box_faults(boxes, sizes[tables.image_index])
-    return PreparedDataset(
-        name=name,
-        tables=tables,
-        paths=list(paths),
-        sizes=sizes,
-        keep_image=keep_image,
-        keep_object=keep_image[tables.image_index] & ~faults.unusable,
-        boxes=clip_boxes(boxes, sizes[tables.image_index]),
-        ground_truth=boxes,
-        areas=areas,
-        faults=faults,
-        box_format=box_format,
-        scaled=int((differs & keep_image).sum()),
-    )
+    return dataclasses.replace(tables, sizes=sizes, boxes=boxes, areas=areas)
 
 
 def _wrong_format(box_format: BoxFormat) -> str:

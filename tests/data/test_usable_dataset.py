@@ -7,16 +7,16 @@ import pytest
 
 from helpers.custom_data import pets
 from helpers.odd_boxes import many_objects, written_as
+from smca.data.checks.box_faults import clip_boxes, find_box_faults
 from smca.data.checks.box_format import BoxFormat, Layout
-from smca.data.checks.coco_faults import clip_boxes, find_box_faults
 from smca.data.sources.coco_records import parse_coco
-from smca.data.sources.prepared_dataset import prepare, same_aspect
+from smca.data.sources.usable_dataset import same_aspect, select_usable
 
 
 def prepared(content, actual=None):
     tables = parse_coco(content).tables
     sizes = None if actual is None else np.array(actual, dtype=np.float64)
-    return prepare("pets", tables, tables.file_names, sizes)
+    return select_usable("pets", tables, tables.file_names, sizes)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_was_left_out_is_counted_in_one_line():
     content["annotations"].append({**base, "id": 90, "image_id": 1000})
     assert prepared(content).summary() == (
         "pets: 3 images (1 without objects), 4 objects of 3 classes; dropped: 1 box not finite, "
-        "2 boxes without area, 1 box outside, 1 box of no image, 1 crowd; clipped: 1 box"
+        "2 boxes without area, 1 box outside the image, 1 box of no image, 1 crowd; clipped: 1 box"
     )
 
 
@@ -73,8 +73,8 @@ def test_a_resized_image_has_its_boxes_scaled():
     first = dataset.records()[0]
     assert (first["width"], first["height"]) == (20, 16)
     assert [a["bbox"] for a in first["annotations"]] == [[0.5, 1, 7.5, 8.25], [10, 2.5, 10, 10]]
-    assert dataset.ground_truth[0].tolist() == [0.5, 1, 7.5, 8.25]
-    assert dataset.areas.tolist() == [50, 100, 1000, 1584]
+    assert dataset.tables.boxes[0].tolist() == [0.5, 1, 7.5, 8.25]
+    assert dataset.tables.areas.tolist() == [50, 100, 1000, 1584]
     assert dataset.summary().endswith("scaled: boxes of 1 image of another size than stated")
 
 
@@ -86,8 +86,8 @@ def test_width_and_height_have_factors_of_their_own():
     dataset = prepared(content, [(320, 240), (33, 48), (36, 36)])
     box = dataset.records()[0]["annotations"][0]["bbox"]
     assert box == pytest.approx([32, 24, 160, 120], abs=1e-9)
-    assert dataset.ground_truth[0].tolist() == box
-    assert dataset.areas[0] == pytest.approx(320 * 240)
+    assert dataset.tables.boxes[0].tolist() == box
+    assert dataset.tables.areas[0] == pytest.approx(320 * 240)
 
 
 def test_an_image_of_another_shape_is_left_out_and_none_left_is_an_error():
@@ -141,11 +141,11 @@ def test_formats_of_images_of_unknown_size():
     tables = parse_coco(content).tables
     actual = tables.sizes
     unknown = dataclasses.replace(tables, sizes=np.full_like(actual, np.inf))
-    said = prepare("pets", unknown, tables.file_names).warnings()
+    said = select_usable("pets", unknown, tables.file_names).warnings()
     assert len(said) == 1
     assert "60 of 60 boxes are smaller than a pixel on both sides" in said[0]
     with pytest.raises(ValueError, match="normalised"):
-        prepare("pets", unknown, tables.file_names, actual)
+        select_usable("pets", unknown, tables.file_names, actual)
 
 
 def with_boxes(change) -> dict:

@@ -9,8 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
-from smca.data import load_detection_dataset
-from smca.data.checks.dataset_checks import check_same_class_names
+from smca.data import check_same_class_names, load_detection_dataset
 from smca.data.sources.detection_dataset import class_names_of
 from smca.evaluation import CocoEvaluator
 

@@ -1,26 +1,143 @@
-"""Checks what a data set registered by the user's own code returns: Detectron2's standard dataset dicts."""
+"""Data sets that the user's own code makes: a registered function that returns Detectron2's standard dataset dicts."""
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from smca.data.image_files import find_sizes
 from smca.errors import InputError
 
 from .coco_fields import is_writable, show
+from .coco_json import file_key, read_valid_coco_json
 from .coco_tables import CocoTables
+from .usable_dataset import UsableDataset, select_usable
 
 _MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UsableDicts(UsableDataset):
+    """Of dicts that may hold more than the columns do.
+
+    Attributes:
+        dicts: that the columns were made from.
+    """
+
+    dicts: Sequence[dict] = ()
+
+    def records(self) -> list[dict]:
+        """Copies without the objects that cannot be used, everything else as it was."""
+        keep, boxes = self.keep_object, self.boxes
+        changed = (boxes != self.tables.boxes).any(axis=1)
+        records, number = [], 0
+        for image_id, record in zip(self.tables.image_ids, self.dicts, strict=True):
+            annotations = []
+            for annotation in record.get("annotations") or ():
+                if keep[number]:
+                    annotation = {**annotation, "category_id": int(annotation["category_id"])}
+                    if changed[number]:
+                        annotation.update(bbox=boxes[number].tolist(), bbox_mode=BoxMode.XYWH_ABS)
+                    annotations.append(annotation)
+                number += 1
+            records.append({**record, "image_id": image_id, "annotations": annotations})
+        return records
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeSource:
+    """A registered function and what the metadata says; the function is called anew each time.
+
+    Attributes:
+        name: registered name.
+    """
+
+    name: str
+
+    @property
+    def json_file(self) -> str | None:
+        """Where the metadata names one it is the ground truth, as it is for Detectron2."""
+        return MetadataCatalog.get(self.name).get("json_file")
+
+    def call(self) -> list[dict]:
+        """What the function returns.
+
+        Raises:
+            InputError: if it lacks a file.
+        """
+        try:
+            return list(DatasetCatalog.get(self.name))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"data set {self.name}: {error.filename or error} does not exist; put it there, or set "
+                "DETECTRON2_DATASETS to the folder that holds the data sets"
+            ) from error
+
+    def read(self) -> CocoTables:
+        """The columns of what the function returns, see :func:`tables_from_dicts`."""
+        return self._tables(self.call())
+
+    def read_truth(self) -> CocoTables:
+        """The columns to evaluate on.
+
+        Raises:
+            InputError: as :meth:`read`, or for a json that cannot be read.
+        """
+        if self.json_file is None:
+            return self.read()
+        metadata = MetadataCatalog.get(self.name)
+        ids = metadata.get("thing_dataset_id_to_contiguous_id")
+        if file_key(self.json_file) is None or ids is None:
+            # The function makes the file, or tells the metadata.
+            self.call()
+        return self._read_json()
+
+    def load(self) -> UsableDicts:
+        """What can be used; also puts the class names into the data set's metadata.
+
+        Raises:
+            InputError: as :meth:`read_truth`, or for an image file that is missing, no image, or of another size.
+        """
+        dicts = self.call()
+        if self.json_file is not None and file_key(self.json_file) is not None:
+            # The evaluation will need it.
+            self._read_json()
+        tables = self._tables(dicts)
+        paths = tables.file_names
+        actual = find_sizes(paths, label=self.name)
+        if actual is not None:
+            _check_sizes(tables, actual, self.name)
+        usable = select_usable(self.name, tables, paths, actual)
+        metadata = MetadataCatalog.get(self.name)
+        if metadata.get("thing_classes") is None:
+            metadata.thing_classes = tables.class_names
+        return UsableDicts(**vars(usable), dicts=dicts)
+
+    def _tables(self, dicts: Sequence[dict]) -> CocoTables:
+        metadata = MetadataCatalog.get(self.name)
+        return tables_from_dicts(
+            dicts,
+            name=self.name,
+            class_names=metadata.get("thing_classes"),
+            id_map=metadata.get("thing_dataset_id_to_contiguous_id"),
+        )
+
+    def _read_json(self) -> CocoTables:
+        label = f"{self.json_file} (data set {self.name!r})"
+        return read_valid_coco_json(self.json_file, label=label)
 
 
 def tables_from_dicts(
     dicts: Sequence[dict], *, name: str, class_names: Sequence[str] | None, id_map: dict | None
 ) -> CocoTables:
-    """
+    """The columns of dataset dicts.
+
     Args:
         dicts: one per image. "file_name" is needed; "image_id" counts from 0, "height" and "width" are unknown and
             "annotations" are none where they are not given. An annotation has "bbox", "bbox_mode" (XYXY_ABS or
@@ -79,29 +196,16 @@ def tables_from_dicts(
     )
 
 
-def usable_dicts(
-    dicts: Sequence[dict], tables: CocoTables, keep: np.ndarray, boxes: np.ndarray
-) -> list[dict]:
-    """Copies without the objects that are not to be kept, everything else as it was.
-
-    Args:
-        dicts: what ``tables`` was made from.
-        keep: (M,) bool.
-        boxes: (M, 4) float64 (x, y, width, height), cut at the image's edges.
-    """
-    changed = (boxes != tables.boxes).any(axis=1)
-    records, number = [], 0
-    for image_id, record in zip(tables.image_ids, dicts, strict=True):
-        annotations = []
-        for annotation in record.get("annotations") or ():
-            if keep[number]:
-                annotation = {**annotation, "category_id": int(annotation["category_id"])}
-                if changed[number]:
-                    annotation.update(bbox=boxes[number].tolist(), bbox_mode=BoxMode.XYWH_ABS)
-                annotations.append(annotation)
-            number += 1
-        records.append({**record, "image_id": image_id, "annotations": annotations})
-    return records
+def _check_sizes(tables: CocoTables, actual: np.ndarray, name: str) -> None:
+    wrong = (actual != tables.sizes).any(axis=1) & np.isfinite(tables.sizes).all(axis=1)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        width, height = actual[first].astype(int)
+        said_w, said_h = tables.sizes[first].astype(int)
+        raise InputError(
+            f"{int(wrong.sum())} of {len(actual)} images of {name} have another size than it says, the first is "
+            f"{tables.file_names[first]}: {width}x{height} instead of {said_w}x{said_h} (width x height)"
+        )
 
 
 def _check_image(record: dict, where: str) -> None:

@@ -1,18 +1,22 @@
 """Whether loaded data sets suit the model, and each other."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from smca.data.sources.coco_tables import match_classes
-from smca.data.sources.detection_dataset import describe_difference, tell_once
 from smca.errors import InputError
+
+from .sources.coco_tables import describe_difference, match_classes
+from .sources.detection_dataset import as_names
+
+logger = logging.getLogger(__name__)
 
 
 def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None:
-    """
+    """Every object's class against the model's.
+
     Raises:
         InputError: if an object has a class that a model of ``num_classes`` does not know.
     """
@@ -27,13 +31,14 @@ def check_classes(dataset: Sequence[dict], num_classes: int, names: str) -> None
 
 
 def check_has_objects(dataset: Sequence[dict], names: str) -> None:
-    """
+    """Whether a training has something to learn.
+
     Args:
         dataset: dataset dicts to train on.
         names: what the data set is called.
 
     Raises:
-        InputError: if no image has an object, so that there is nothing to learn.
+        InputError: if no image has an object.
     """
     counts = _count_objects(dataset)
     if not counts.any():
@@ -51,7 +56,7 @@ def _count_objects(dataset: Sequence[dict]) -> np.ndarray:
 
 
 def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
-    """Say once in a log how many images of a training have more objects than the model can find.
+    """Say in the log how many images of a training have more objects than the model can find.
 
     Args:
         dataset: dataset dicts to train on.
@@ -62,16 +67,16 @@ def warn_crowded(dataset: Sequence[dict], num_queries: int, names: str) -> None:
     crowded = int((counts > num_queries).sum())
     if crowded:
         most = int(counts.argmax())
-        tell_once(
-            logging.WARNING,
+        logger.warning(
             f"{names}: {crowded} of {len(counts)} images have more objects than the model's {num_queries} queries, "
             f"and what is beyond them cannot be learned or found; the most has {dataset[most]['file_name']}, "
             f"{counts[most]}: set model.decoder.num_queries above that",
         )
 
 
-def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> None:
-    """
+def check_evaluated_classes(names: str | Iterable[str], num_classes: int) -> None:
+    """The model's classes against those of the data.
+
     Args:
         names: registered data sets to evaluate on, already loaded.
         num_classes: of the model.
@@ -79,7 +84,7 @@ def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> Non
     Raises:
         InputError: if the model can predict a class that a data set does not have.
     """
-    for name in [names] if isinstance(names, str) else names:
+    for name in as_names(names):
         classes = MetadataCatalog.get(name).get("thing_classes")
         if classes and num_classes > len(classes):
             raise InputError(
@@ -89,8 +94,9 @@ def check_evaluated_classes(names: str | Sequence[str], num_classes: int) -> Non
             )
 
 
-def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]) -> None:
-    """
+def check_same_class_names(train: str | Iterable[str], test: str | Iterable[str]) -> None:
+    """The data to train on against the data to evaluate on.
+
     Args:
         train, test: registered data sets, already loaded.
 
@@ -98,9 +104,9 @@ def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]
         InputError: if their classes have other names or another order, so that the evaluation would compare what
             the model calls class 3 with something else.
     """
-    first, second = ([names] if isinstance(names, str) else list(names) for names in (train, test))
-    for name in second:
-        known, other = (MetadataCatalog.get(n).get("thing_classes") for n in (first[0], name))
+    first = as_names(train)[0]
+    for name in as_names(test):
+        known, other = (MetadataCatalog.get(n).get("thing_classes") for n in (first, name))
         difference = describe_difference(known or (), other or ())
         # Upper and lower case and blanks around a name make no difference.
         same = list(match_classes(other or (), known or ()).values()) == list(
@@ -108,6 +114,6 @@ def check_same_class_names(train: str | Sequence[str], test: str | Sequence[str]
         )
         if known and other and difference and not (same and len(known) == len(other)):
             raise InputError(
-                f"{first[0]}, to train on, and {name}, to evaluate on, have different classes: {difference}; give both "
+                f"{first}, to train on, and {name}, to evaluate on, have different classes: {difference}; give both "
                 "the same categories"
             )
