@@ -66,11 +66,11 @@ import smca_predict
 
 # Stands for the command and all that it imports.
 seen = []
-command = types.ModuleType("smca.inference.command.command")
+command = types.ModuleType("smca.inference.command.main")
 command.run = lambda args: seen.append(os.environ.get("OMP_WAIT_POLICY")) or 0
 for name in ("smca", "smca.inference"):
     sys.modules[name] = types.ModuleType(name)
-sys.modules["smca.inference.command.command"] = command
+sys.modules["smca.inference.command.main"] = command
 for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
     os.environ.pop(variable, None)
 assert smca_predict.main(["--weights", "w.pth", "x.jpg"]) == 0

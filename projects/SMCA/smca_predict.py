@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     _let_threads_sleep()
     # Nothing of what is imported is thrown away, and looking for it takes a quarter of the time.
     gc.disable()
-    from smca.inference.command.command import run
+    from smca.inference.command.main import run
 
     gc.freeze()
     gc.enable()

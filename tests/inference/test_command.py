@@ -24,14 +24,15 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import EITHER, picture, write_odd_images
 from smca import Predictor
 from smca.data.image_file import MAX_PIXELS, read_image
-from smca.inference.command import command, prediction_run
+from smca.inference.command import main as command
+from smca.inference.command import prediction_run
 from smca.inference.command.arguments import build_parser
-from smca.inference.device import PRECISIONS
+from smca.inference.precision import PRECISIONS
 
 RUN = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "predict.py")]
 MEASURED = """
 import sys
-from smca.inference.command.command import main
+from smca.inference.command.main import main
 status = main(sys.argv[1:])
 # Not getrusage, whose peak a new process takes over from the one that started it.
 memory = open("/proc/self/status").read()

@@ -3,7 +3,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from smca.inference.command.drawing import class_color, draw_boxes
+from smca.inference.command.drawing import draw_boxes
+from smca.visualization.boxes import class_color
 
 
 def found(size, *rows):

@@ -15,7 +15,8 @@ from helpers.builders import ROOT
 from helpers.checkpoints import tiny_checkpoint
 from helpers.odd_images import picture
 from smca.inference import Predictor
-from smca.inference.command import command, prediction_run
+from smca.inference.command import main as command
+from smca.inference.command import prediction_run
 from smca.inference.command.interruption import Interruption
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

@@ -18,7 +18,7 @@ from helpers.checkpoints import zoo_checkpoint
 from helpers.odd_images import picture
 from smca import Predictor, model_zoo
 from smca.engine import RunInputs
-from smca.inference.command import command
+from smca.inference.command import main as command
 from smca.inference.trained_model import load_checkpoint
 
 NAME = "digits/smca_single_scale"

@@ -16,7 +16,8 @@ from pycocotools.coco import COCO
 
 from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import picture
-from smca.inference.command import command, prediction_run
+from smca.inference.command import main as command
+from smca.inference.command import prediction_run
 from smca.inference.command.results_file import CsvResults, Record, class_name
 
 

@@ -13,9 +13,9 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from smca.inference import Predictor
-from smca.inference.command import command
-from smca.inference.command.drawing import class_color
+from smca.inference.command import main as command
 from smca.inference.command.video import USUAL_RATE, VideoReader, VideoWriter
+from smca.visualization.boxes import class_color
 
 HEIGHT, WIDTH, SIDE = 120, 160, 20
 

@@ -12,6 +12,7 @@ from smca.data.image_file import MAX_DATA_SET_PIXELS, read_image
 from smca.data.image_files import is_file
 from smca.data.sources.coco_tables import CocoTables
 from smca.errors import InputError
+from smca.visualization.boxes import class_color, paint_boxes
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -20,9 +21,9 @@ from .statistics import COCO_AREAS, Statistics
 _SAMPLES = 8
 _COLUMNS = 4
 _BARS = 24
+_SAMPLE_SIDE = 480
 _BLUE, _RED = "#3b6fb6", "#e01f3d"
-# Matplotlib's, without the red one, which marks faults.
-_COLORS = ("C0", "C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
+_RED_RGB = (224, 31, 61)
 
 
 def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0) -> None:
@@ -145,8 +146,6 @@ def _draw_counts(axis, s: Statistics) -> None:
 
 
 def _draw_sample(axis, report: CheckReport, image: int) -> None:
-    from matplotlib.patches import Rectangle
-
     tables, path = report.tables, report.paths[image]
     axis.set_axis_off()
     axis.set_title(_shorten(tables.file_names[image], 40), fontsize=8, loc="left")
@@ -156,35 +155,23 @@ def _draw_sample(axis, report: CheckReport, image: int) -> None:
     except (InputError, OSError):
         axis.text(0.5, 0.5, "cannot be read", ha="center", color=_RED)
         return
-    axis.imshow(pixels)
-    height, width = pixels.shape[:2]
-    rows = np.flatnonzero(tables.image_index == image)
+    rows = np.flatnonzero((tables.image_index == image) & np.isfinite(tables.boxes).all(1))
     notes = np.full(len(tables.boxes), "", dtype=object)
     for note, mask in (*tables.faults.named().items(), ("crowd", tables.is_crowd)):
         notes[mask] = note
     bad = _is_faulty(tables)[rows]
-    for row, note, is_bad in zip(rows, notes[rows], bad, strict=True):
-        left, top, w, h = tables.boxes[row]
-        if not np.isfinite([left, top, w, h]).all():
-            continue
-        color = _RED if is_bad else _COLORS[tables.class_index[row] % len(_COLORS)]
-        axis.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5), w, h, fill=False, linewidth=2.2 if is_bad else 1.6,
-                edgecolor=color, linestyle=":" if note == "crowd" else "-",
-            )
-        )  # fmt: skip
-        label = _shorten(tables.class_names[tables.class_index[row]], 16)
-        axis.text(
-            min(max(left, 0), width), min(max(top, 0), height),
-            f"{label}: {note}" if note else label, fontsize=7, color="white",
-            va="bottom", ha="right" if left > 0.8 * width else "left", clip_on=False,
-            bbox={"facecolor": color, "edgecolor": "none", "pad": 1, "alpha": 0.85},
-        )  # fmt: skip
+    classes = tables.class_index[rows]
+    names = [_shorten(tables.class_names[k], 16) for k in classes]
+    labels = [f"{n}: {note}" if note else n for n, note in zip(names, notes[rows], strict=True)]
+    colors = [_RED_RGB if b else class_color(k) for k, b in zip(classes, bad, strict=True)]
     # Room around the image, where boxes that leave it can be seen.
-    margin = 0.06 * max(width, height) if bad.any() else 0
-    axis.set_xlim(-0.5 - margin, width - 0.5 + margin)
-    axis.set_ylim(height - 0.5 + margin, -0.5 - margin)
+    longest = max(pixels.shape[:2])
+    margin = round(0.06 * longest) if bad.any() else 0
+    room = ((margin, margin), (margin, margin), (0, 0))
+    corners = tables.boxes[rows] + margin
+    corners[:, 2:] += tables.boxes[rows, :2]
+    picture = np.pad(pixels, room, constant_values=255)
+    axis.imshow(paint_boxes(picture, corners, labels, colors, scale=_SAMPLE_SIDE / longest))
 
 
 def _log_bins(values: np.ndarray) -> np.ndarray:

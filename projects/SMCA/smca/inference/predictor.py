@@ -21,8 +21,8 @@ from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
 from smca.device import find_device
 from smca.errors import InputError
 
-from .device import autocast_dtype
 from .fold_norms import fold_norms
+from .precision import autocast_dtype
 from .trained_model import limit_detections, load_checkpoint, load_config
 
 ImageLike = np.ndarray | Image.Image | str | os.PathLike
