@@ -13,7 +13,7 @@ from helpers.builders import ROOT
 from helpers.custom_data import TINY_MODEL, data_overrides, write_data_set
 from helpers.logs import logging_as_before
 from smca.data import TrainLoader
-from smca.data.sources import code_source, coco_source
+from smca.data.sources import coco_source, code_source
 from smca.engine import RunInputs, evaluate_only, prepare_training, start_run
 from smca.engine.run.log import held_back, tell
 from smca.evaluation import CocoEvaluator
