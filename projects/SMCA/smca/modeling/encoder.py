@@ -81,7 +81,7 @@ class EncoderBlock(nn.Module):
         """Joint softmax over the tokens of a group of (index, level) -> one (B, N_s, C) update per level."""
         projected = []
         for index, level in group:
-            attention = self.attention[index % len(self.attention)]
+            attention = _of_level(self.attention, index)
             located = level.tokens + level.position
             projected.append(
                 (
@@ -91,20 +91,28 @@ class EncoderBlock(nn.Module):
             )
         query, key, value = (torch.cat(parts, dim=2) for parts in zip(*projected, strict=True))
         lengths = [level.tokens.shape[1] for _, level in group]
-        heads = self.attention[0].attend(query, key, value, _attention_mask(group))
+        # A softmax over all of the group has no weights: it is any level's.
+        first, _ = group[0]
+        attend = _of_level(self.attention, first).attend
+        heads = attend(query, key, value, _attention_mask(group))
         return [
-            self.attention[index % len(self.attention)].merge_heads(part)
+            _of_level(self.attention, index).merge_heads(part)
             for (index, _), part in zip(group, heads.split(lengths, dim=2), strict=True)
         ]
 
     def _finish(self, index: int, tokens: Tensor, update: Tensor) -> Tensor:
-        ffn = self.ffn[index % len(self.ffn)]
+        ffn = _of_level(self.ffn, index)
         if self.pre_norm:
             tokens = tokens + self.dropout(update)
             return tokens + self.dropout(ffn(self.norm2(tokens)))
         tokens = self.norm1(tokens + self.dropout(update))
         update = ffn(tokens)
         return self.norm2(tokens + self.dropout(update))
+
+
+def _of_level(modules: nn.ModuleList, index: int) -> nn.Module:
+    """A level's own module, or the one that all levels share."""
+    return modules[index] if len(modules) > 1 else modules[0]
 
 
 def _attention_mask(group: list[tuple[int, FeatureLevel]]) -> Tensor | None:
