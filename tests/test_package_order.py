@@ -86,6 +86,15 @@ def test_every_package_has_a_place():
     assert {noun(path) for path in modules()} - {"__init__"} == set(RANK)
 
 
+def test_functions_say_first_what_they_do():
+    """Constructors stand below a class that says it."""
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name != "__init__":
+                text = ast.get_docstring(node) or ""
+                assert not text.startswith(("Args:", "Returns:", "Raises:")), (path, node.name)
+
+
 def test_sizes():
     folders = [PACKAGE, *(p for p in PACKAGE.rglob("*") if p.is_dir() and any(p.glob("*.py")))]
     for folder in folders:

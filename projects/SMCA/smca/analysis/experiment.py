@@ -59,7 +59,8 @@ def analyze_experiments(
     latency_repeat: int = 0,
     device: torch.device | None = None,
 ) -> list[Experiment]:
-    """
+    """Parameters, multiply-adds and activations of experiments, one after the other.
+
     Args:
         configs: LazyConfig by zoo name or path.
         size: (height, width) for all; by default each config's own, see :func:`input_size`.

@@ -24,7 +24,8 @@ class DetectionMapper(DatasetMapper):
     """
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """A dataset dict as the model takes it, augmented.
+
         Args:
             dataset_dict: of one image.
 

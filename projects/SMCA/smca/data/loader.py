@@ -183,7 +183,8 @@ class _PositionedDataset(Dataset):
 
 
 def check_batch_size(total_batch_size: int, accumulate_steps: int = 1) -> None:
-    """
+    """Refuse a batch that cannot be divided over processes and passes.
+
     Raises:
         InputError: if the processes and their forward passes cannot share the images of a step evenly.
     """

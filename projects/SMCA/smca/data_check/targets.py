@@ -13,7 +13,8 @@ from smca.whole_file import is_written_in_place
 
 
 def check_writable(path: str, option: str) -> None:
-    """
+    """Refuse a file that could not be written, before the work that it is to hold.
+
     Args:
         path: of a file to be written; folders that are not there will be made.
         option: that names it.

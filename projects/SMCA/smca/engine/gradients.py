@@ -46,7 +46,8 @@ class StepGradients:
         self._seed = seed
 
     def fill(self, batch: list[dict], iteration: int) -> tuple[dict[str, float], float]:
-        """
+        """Forward and backward passes of a step; the gradients are clipped.
+
         Returns:
             Losses by name, averaged over the forward passes, and the norm of all gradients before they were clipped.
 

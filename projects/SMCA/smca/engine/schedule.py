@@ -19,7 +19,8 @@ MOST_ITERATIONS = 10**9
 
 
 def check_length(epochs: float, iterations_per_epoch: float) -> None:
-    """
+    """Refuse a length that was mistyped.
+
     Raises:
         InputError: if so many epochs have more iterations than any training takes.
     """

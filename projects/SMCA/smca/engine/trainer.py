@@ -142,7 +142,8 @@ class Trainer(TrainerBase):
                 ) from error
 
     def _run_step(self, batch: list[dict]) -> None:
-        """
+        """One step of the optimizer, or a skipped one.
+
         Args:
             batch: empty, to be filled with the step's images, so that an error can name them.
         """

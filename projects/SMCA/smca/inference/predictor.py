@@ -169,7 +169,8 @@ class Predictor:
         return cls(model=model, **{**settings, **options})
 
     def __call__(self, images: ImageLike | Iterable[ImageLike]) -> Instances | list[Instances]:
-        """
+        """Detections of one image, or of many, several at a time.
+
         Args:
             images: one image or any number of them.
 

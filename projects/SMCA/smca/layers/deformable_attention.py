@@ -74,7 +74,8 @@ class DeformableAttention(nn.Module):
         sizes: Sequence[tuple[int, int]],
         padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """
+        """Sample the levels around each query's reference, and weigh what is found.
+
         Args:
             query: (B, Q, C) with its position.
             reference: per level a point (B, Q, S, 2) as (x, y) or a box (B, Q, S, 4) as (cx, cy, w, h), in [0, 1] of

@@ -46,7 +46,8 @@ class Classification(Protocol):
         """Logits (..., K), labels (T,) -> cost of each pair (..., T)."""
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
-        """
+        """Classification loss of every layer.
+
         Args:
             logits: (L, B, Q, K).
             classes: (L, B, Q) int64, the number of classes where a query has no object.

@@ -98,7 +98,8 @@ class SetCriterion:
         targets: list[Target],
         num_boxes: float | Tensor,
     ) -> dict[str, Tensor]:
-        """
+        """Losses of matched outputs, unweighted.
+
         Args:
             outputs: "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4).
             matches: from :meth:`match`, or known.

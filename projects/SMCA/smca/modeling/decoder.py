@@ -29,7 +29,8 @@ class LearnedQueries(nn.Embedding):
         image_sizes: Tensor,
         targets: Sequence[Target] | None = None,
     ) -> Queries:
-        """
+        """The same queries for every image.
+
         Args:
             levels: encoded feature levels, for sources that select their queries from them; not looked at here.
             image_sizes: (B, 2) unpadded (width, height) in pixels.
@@ -115,7 +116,8 @@ class Decoder(nn.Module):
         image_sizes: Tensor,
         targets: list[Target] | None = None,
     ) -> DecoderOutput:
-        """
+        """Decode the queries layer by layer.
+
         Args:
             levels: encoded feature levels.
             image_sizes: (B, 2) unpadded (width, height) in pixels.

@@ -23,7 +23,8 @@ class LevelCoAttention(CoAttention):
     def forward(
         self, query: Tensor, levels: list[FeatureLevel], prior: Prior | None = None
     ) -> Tensor:
-        """
+        """Attend to the levels, each through its prior.
+
         Args:
             query: (B, Q, C) with its position.
             levels: S levels; padded cells are left out.
@@ -104,7 +105,8 @@ class DecoderLayer(nn.Module):
         prior: Any = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """
+        """One layer's update of the queries.
+
         Args:
             target, query_position: (B, Q, C).
             levels: encoded feature levels.

@@ -47,7 +47,8 @@ class HungarianMatcher:
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, boxes: Tensor, targets: list[Target]) -> Matches:
-        """
+        """Pair queries with objects, in every layer and image on their own.
+
         Args:
             logits: (L, B, Q, K).
             boxes: (L, B, Q, 4) as (cx, cy, w, h) in [0, 1].

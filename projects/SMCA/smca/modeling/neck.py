@@ -126,7 +126,8 @@ class Neck(nn.Module):
         *,
         isolate: bool = True,
     ) -> list[FeatureLevel]:
-        """
+        """Project features to levels, and make coarser ones.
+
         Args:
             features: backbone features (B, channels, h, w) by name.
             padding_mask: (B, height, width) bool in pixels of the padded batch, True where padded; None when no

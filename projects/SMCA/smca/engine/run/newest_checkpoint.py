@@ -70,7 +70,8 @@ def load_newest_weights(
 
 
 def check_classes(path: Path, content: Mapping, class_names: Sequence[str]) -> None:
-    """
+    """Refuse a checkpoint whose classes are others than the run's.
+
     Args:
         path, content: of a checkpoint.
         class_names: of the data; empty if they are not known.

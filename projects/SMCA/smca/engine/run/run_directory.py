@@ -37,7 +37,8 @@ def iteration_of(name: str) -> int:
 
 
 def check_output_dir(output_dir: str | Path) -> None:
-    """
+    """Refuse an output directory that could not be one.
+
     Raises:
         InputError: if nothing can be written there; nothing is made.
     """

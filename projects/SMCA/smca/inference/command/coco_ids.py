@@ -78,7 +78,8 @@ class CocoIds:
         return max(fitting)[1]
 
     def category_id(self, class_id: int) -> int:
-        """
+        """The data set's id of a class of the model.
+
         Raises:
             InputError: if the model has more classes than the annotation file.
         """

@@ -34,7 +34,8 @@ class Console:
             _write(f"smca-predict: {sentence}", sys.stderr)
 
     def print_result(self, line: str) -> None:
-        """
+        """A line that must not get lost.
+
         Raises:
             OSError: if it cannot be written; with the name ``STDOUT``.
         """

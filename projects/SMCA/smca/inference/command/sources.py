@@ -47,7 +47,8 @@ def is_video(path: Path) -> bool:
 def find_sources(
     names: Sequence[str], *, recursive: bool = False, except_below: Path | None = None
 ) -> Sources:
-    """
+    """The images and videos that a command's inputs name.
+
     Args:
         names: files, folders (their images and videos are meant) and patterns with * ? [] or **.
         recursive: folders below a folder, too.

@@ -112,7 +112,8 @@ class VideoWriter:
         self._partial: Path | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """
+        """Add a frame.
+
         Args:
             frame: (height, width, 3) BGR uint8, of one size in all calls.
 
@@ -176,7 +177,8 @@ def import_cv2(source: object) -> ModuleType:
 
 
 def check_camera(number: int) -> None:
-    """
+    """Refuse a number that no camera has.
+
     Raises:
         InputError: if no camera can have the number.
     """

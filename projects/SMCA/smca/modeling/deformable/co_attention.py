@@ -16,7 +16,8 @@ class DeformableCoAttention(DeformableAttention):
     def forward(
         self, query: Tensor, levels: list[FeatureLevel], prior: SamplingReference
     ) -> Tensor:
-        """
+        """Sample the levels around the queries' references.
+
         Args:
             query: (B, Q, C) with its position.
             levels: S levels.

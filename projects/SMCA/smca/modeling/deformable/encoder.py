@@ -37,7 +37,8 @@ class DeformableEncoderLayer(nn.Module):
         self.attention.reset_parameters()
 
     def forward(self, tokens: Tensor, joined: LevelTokens, reference: Tensor) -> Tensor:
-        """
+        """Encode all levels together.
+
         Args:
             tokens: (B, N, C) so far.
             joined: all levels, for positions, padding and sizes.

@@ -35,7 +35,8 @@ class ContentQueries(nn.Module):
         image_sizes: Tensor,
         targets: Sequence[Target] | None = None,
     ) -> Queries:
-        """
+        """The same queries for every image.
+
         Args:
             levels, targets: not looked at.
             image_sizes: (B, 2) unpadded (width, height) in pixels.
@@ -84,7 +85,8 @@ class ProposalQueries(nn.Module):
         image_sizes: Tensor,
         targets: Sequence[Target] | None = None,
     ) -> Queries:
-        """
+        """Queries that start at the encoder's best proposals.
+
         Args:
             levels: encoded feature levels.
             image_sizes: not looked at.

@@ -34,7 +34,8 @@ class ReferenceSampling(nn.Module):
         image_sizes: Tensor,
         reference: Tensor | None = None,
     ) -> SamplingReference:
-        """
+        """What the layer's attention needs to know of where its queries are.
+
         Args:
             layer, located_query, previous, image_sizes: not looked at.
             levels: S feature levels, for how much of them is padding.

@@ -76,7 +76,8 @@ class BoxModulation(nn.Module):
             _spread_heads(layer)
 
     def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
-        """
+        """Refuse a decoder that this was not built for.
+
         Raises:
             InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
                 not known.
@@ -98,7 +99,8 @@ class BoxModulation(nn.Module):
         image_sizes: Tensor,
         reference: Tensor | None = None,
     ) -> SpatialPrior:
-        """
+        """The layer's prior around its references.
+
         Args:
             layer, located_query, levels, image_sizes: as in :class:`~smca.modeling.SpatialModulation`.
             previous: not looked at.

@@ -33,7 +33,8 @@ class ReferencePosition(nn.Module):
         self.mlp = MLP(num_coordinates * self.per_coordinate, embed_dim, embed_dim, num_layers=2)
 
     def forward(self, layer: int, target: Tensor, reference: Tensor) -> Tensor:
-        """
+        """Positions of queries that are where the references say.
+
         Args:
             layer, target: the decoder layer's index and input, not looked at.
             reference: (B, Q, 2 or 4) logits.

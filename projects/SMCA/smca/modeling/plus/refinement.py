@@ -55,7 +55,8 @@ class BoxRefinement(nn.Module):
         nn.init.constant_(self.steps[0].layers[-1].bias[2:], self.initial_size)
 
     def forward(self, layer: int, hidden: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Move the references by a step that the layer's output predicts.
+
         Args:
             layer: index of the decoder layer.
             hidden: (B, Q, C) its output.
