@@ -32,16 +32,8 @@ with warnings.catch_warnings():
     from omegaconf import DictConfig
     from tabulate import tabulate
 
-    from smca import model_zoo
+    from smca import engine, model_zoo
     from smca.config import cfg_from_lazy
-    from smca.engine import (
-        RunInputs,
-        TrainingInterrupted,
-        has_checkpoint,
-        prepare_training,
-        start_run,
-        told_in_one_sentence,
-    )
     from smca.errors import InputError
     from smca.experiments import apply_overrides
     from smca.visualization import draw_detections, draw_priors, save_png
@@ -70,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    with told_in_one_sentence("demo"):
+    with engine.told_in_one_sentence("demo"):
         try:
             run(args.output_dir, args.overrides)
-        except (KeyboardInterrupt, TrainingInterrupted):
+        except (KeyboardInterrupt, engine.TrainingInterrupted):
             sys.exit("\ndemo: stopped; the same command goes on from the last checkpoint, if any")
 
 
@@ -92,14 +84,14 @@ def run(output_dir: str, overrides: Sequence[str]) -> None:
     with timed(stages, "data set and checks"):
         cfg = model_zoo.get_config(EXPERIMENT)
         cfg.train.output_dir = output_dir
-        inputs = RunInputs(apply_overrides(cfg, overrides), training=True)
+        inputs = engine.RunInputs(apply_overrides(cfg, overrides), training=True)
         root = Path(cfg.train.output_dir)
         resume = is_unfinished(root)
-        start = start_run(inputs, resume=resume, terminal=make_brief)
+        start = engine.start_run(inputs, resume=resume, terminal=make_brief)
         move_pictures(root, start.aside)
     print(f"{'Going on with' if resume else 'Training'} {EXPERIMENT} in {root}", flush=True)
     with timed(stages, "training with evaluations"):
-        trainer, first, stop = prepare_training(inputs, resume=resume)
+        trainer, first, stop = engine.prepare_training(inputs, resume=resume)
         weights = root / "model_final.pth"
         if first >= stop and not weights.is_file():
             past = f"holds an unfinished run that is past iteration {stop}"
@@ -122,7 +114,7 @@ def timed(stages: dict[str, float], name: str) -> Iterator[None]:
 
 def is_unfinished(root: Path) -> bool:
     """Whether there is a checkpoint, but not the last file that a demo writes."""
-    return has_checkpoint(str(root)) and not (root / PRIOR_PICTURE).is_file()
+    return engine.has_checkpoint(str(root)) and not (root / PRIOR_PICTURE).is_file()
 
 
 def move_pictures(root: Path, aside: Path | None) -> None:
@@ -218,7 +210,7 @@ def as_typed(program: str | Path) -> str:
 
 
 def show(value: float) -> str:
-    """A number in percent; a dash where there was nothing to measure."""
+    """In percent; a dash where there was nothing to measure."""
     return "-" if math.isnan(value) else f"{value:.1f}"
 
 

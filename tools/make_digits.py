@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error('"digits" names the bundled data set and its settings: give another --name')
     try:
         folder = make_digits(root, spec, name)
-    except (InputError, ImportError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"make_digits: {error}", file=sys.stderr)
         return 1
     if name == "digits":
