@@ -24,15 +24,15 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import EITHER, picture, write_odd_images
 from smca import Predictor
 from smca.data.image_file import MAX_PIXELS, read_image
+from smca.device import PRECISIONS
 from smca.inference.command import main as command
 from smca.inference.command import prediction_run
-from smca.inference.command.arguments import build_parser
-from smca.inference.precision import PRECISIONS
+from smca_predict import build_parser, parse_arguments
 
 RUN = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "predict.py")]
 MEASURED = """
 import sys
-from smca.inference.command.main import main
+from smca_predict import main
 status = main(sys.argv[1:])
 # Not getrusage, whose peak a new process takes over from the one that started it.
 memory = open("/proc/self/status").read()
@@ -59,7 +59,7 @@ def photos(tmp_path):
 
 def run(weights, *arguments, threshold=0.0):
     options = ["--weights", weights, "--device", "cpu", "--threshold", str(threshold)]
-    return command.main([*options, *map(str, arguments)])
+    return command.run(parse_arguments([*options, *map(str, arguments)]))
 
 
 def test_300_odd_images(weights, tmp_path):

@@ -18,6 +18,7 @@ from smca.inference import Predictor
 from smca.inference.command import main as command
 from smca.inference.command import prediction_run
 from smca.inference.command.interruption import Interruption
+from smca_predict import parse_arguments
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -43,7 +44,9 @@ def _one_at_a_time(monkeypatch):
 def run(weights, photos, folder):
     files = ["--json", str(folder / "r.json"), "--csv", str(folder / "r.csv")]
     options = ["--weights", weights, "--device", "cpu", "--threshold", "0"]
-    return command.main([*options, *files, "--output", str(folder / "out"), str(photos)])
+    return command.run(
+        parse_arguments([*options, *files, "--output", str(folder / "out"), str(photos)])
+    )
 
 
 def images_of(folder) -> list[set[str]]:

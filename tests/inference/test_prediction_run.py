@@ -1,20 +1,32 @@
 """What a run says about its images, without a model."""
 
 import numpy as np
+import pytest
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from smca.data.image_file import MAX_PIXELS
+from smca.inference.command.output_names import OutputNames
 from smca.inference.command.prediction_run import PredictionRun
 
 
 class _NothingFound:
     max_pixels = MAX_PIXELS
+    class_names = ()
 
     def stream(self, images):
         for image in images:
-            yield Instances(image.shape[:2], scores=torch.zeros(0))
+            found = Instances(image.shape[:2], scores=torch.zeros(0))
+            found.pred_boxes = Boxes(torch.zeros(0, 4))
+            found.pred_classes = torch.zeros(0, dtype=torch.int64)
+            yield found
+
+
+class _Broken(_NothingFound):
+    def stream(self, images):
+        for _ in images:
+            raise ValueError("a fault of code")
 
 
 def test_8_bits_stored_in_16_are_told_once(tmp_path):
@@ -30,3 +42,23 @@ def test_8_bits_stored_in_16_are_told_once(tmp_path):
     assert sentence.startswith(
         f"{paths[1]}: 16-bit image whose values are all below 256 is nearly black; convert it to 8 bits"
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1, 1), (8, 8)), ((100, 60), (400, 240)), ((399, 300), (798, 600)), ((400, 9), (400, 9))],
+)
+def test_small_images_are_enlarged(tmp_path, size, expected):
+    colors = np.full((*size, 3), (200, 100, 20), np.uint8)
+    Image.fromarray(colors).save(tmp_path / "x.png")
+    names = OutputNames(folder=tmp_path / "out", inputs=[])
+    PredictionRun(predictor=_NothingFound(), names=names).predict_files([tmp_path / "x.png"])
+    drawn = np.asarray(Image.open(tmp_path / "out" / "x.png"))
+    assert drawn.shape == (*expected, 3)
+    assert (drawn == (200, 100, 20)).all()
+
+
+def test_a_fault_of_code_is_no_bad_file(tmp_path):
+    Image.fromarray(np.zeros((6, 10, 3), np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="a fault of code"):
+        PredictionRun(predictor=_Broken()).predict_files([tmp_path / "x.png"])

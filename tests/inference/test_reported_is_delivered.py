@@ -20,6 +20,7 @@ from smca import Predictor, model_zoo
 from smca.engine import RunInputs
 from smca.inference.command import main as command
 from smca.inference.trained_model import load_checkpoint
+from smca_predict import parse_arguments
 
 NAME = "digits/smca_single_scale"
 # No size is twice in a batch, and few are multiples of the stride.
@@ -109,7 +110,7 @@ def test_by_the_command(weights, dataset, reported, tmp_path):
     options = ["--weights", weights, "--device", "cpu", "--threshold", "0"]
     written = ["--json", str(tmp_path / "found.json"), "--coco-json", str(truth)]
 
-    assert command.main([*options, *written, *paths]) == 0
+    assert command.run(parse_arguments([*options, *written, *paths])) == 0
 
     ap = average_precision(truth, json.loads((tmp_path / "found.json").read_text()))
     assert ap == pytest.approx(reported, abs=TOLERANCE)

@@ -18,7 +18,9 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint
 from helpers.odd_images import picture
 from smca.inference.command import main as command
 from smca.inference.command import prediction_run
-from smca.inference.command.results_file import CsvResults, Record, class_name
+from smca.inference.command.results_file import CsvResults, Record
+from smca.text import class_name
+from smca_predict import parse_arguments
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,9 @@ def photos(tmp_path):
 
 def run(weights, *arguments, threshold=0.0, most=2):
     options = ["--weights", weights, "--device", "cpu", "--max-detections", str(most)]
-    return command.main([*options, "--threshold", str(threshold), *map(str, arguments)])
+    return command.run(
+        parse_arguments([*options, "--threshold", str(threshold), *map(str, arguments)])
+    )
 
 
 def test_images_without_detections_are_listed(weights, photos, tmp_path, capsys):

@@ -16,6 +16,7 @@ from smca.inference import Predictor
 from smca.inference.command import main as command
 from smca.inference.command.video import USUAL_RATE, VideoReader, VideoWriter
 from smca.visualization.boxes import class_color
+from smca_predict import parse_arguments
 
 HEIGHT, WIDTH, SIDE = 120, 160, 20
 
@@ -98,7 +99,9 @@ def write_video(path, count=300, codec="mp4v", rate=24):
 
 
 def run(*arguments):
-    return command.main(["--weights", "none", "--device", "cpu", *map(str, arguments)])
+    return command.run(
+        parse_arguments(["--weights", "none", "--device", "cpu", *map(str, arguments)])
+    )
 
 
 def test_300_frames(tmp_path, capsys):

@@ -7,7 +7,13 @@ from torch import nn
 from helpers.builders import small_config, small_model, training_input
 from smca.layers import gaussian_log_prior
 from smca.modeling import CrossEntropyClassification
-from smca.visualization import detection_priors, draw_priors, prior_maps
+from smca.visualization import (
+    DetectionPrior,
+    detection_priors,
+    draw_priors,
+    prior,
+    prior_maps,
+)
 
 HEIGHT, WIDTH = 97, 131
 
@@ -169,6 +175,24 @@ def test_picture_shows_the_heat(image):
     warm = np.argwhere(picture[..., 0] - picture[..., 2] > 60)
     middle = warm.mean(0) / picture.shape[1]
     np.testing.assert_allclose(middle, [0.30, 0.75], atol=0.08)
+
+
+def test_heat_is_drawn_where_it_belongs():
+    """A value belongs to its pixel's coordinate, as boxes and centres do."""
+    heat = np.zeros((96, 128), np.float32)
+    heat[30:35, 94:99] = 1.0
+    nowhere = np.full(2, -99.0)
+    found = DetectionPrior(
+        box=np.array([96.0, 32, 96, 32]), score=1.0, class_id=0, center=nowhere,
+        head_centers=nowhere[None, None], maps=heat[None, None], level_weights=None, strides=(8,),
+    )  # fmt: skip
+    panel = prior._Panel("", heat, found.head_centers[0], found)
+    black = np.zeros((96, 128, 3), np.uint8)
+    drawn = prior._draw_panel(black, panel)[prior._CAPTION_HEIGHT :].astype(int)
+    scale = prior._PANEL_WIDTH / 128
+    # Half a pixel, since a coordinate is at a pixel's corner.
+    middle = np.argwhere(drawn[..., 0] > 100).mean(0) + 0.5
+    np.testing.assert_allclose(middle, [32 * scale, 96 * scale], atol=0.6)
 
 
 @pytest.mark.parametrize("channel", [0, 2])

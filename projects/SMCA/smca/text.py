@@ -1,6 +1,7 @@
 """Text from files, as a terminal, a log or a table can show it."""
 
 import unicodedata
+from collections.abc import Sequence
 
 # Control characters, invisible marks such as those that turn the direction of writing, halves of characters, what has
 # no agreed meaning, ends of lines.
@@ -25,3 +26,10 @@ def is_shown(character: str) -> bool:
 def clip(text: str, length: int = 300) -> str:
     """A text that may be of any length, as a part of a sentence."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def class_name(class_id: int, names: Sequence[str]) -> str:
+    """A class's name on one line; its number if it has none."""
+    if class_id >= len(names):
+        return str(class_id)
+    return printable(" ".join(names[class_id].split()))

@@ -10,11 +10,15 @@ _LONGEST_NAME = 255
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, *, ending: str = "") -> Iterator[Path]:
     """A path to write to, whose file takes the place of ``path`` at the end, on the disk and not only in its cache.
 
     After an error the file that was there before is unharmed, and what was written is gone. A pipe or a device is
     written in place: it must not become a file.
+
+    Args:
+        path: the file.
+        ending: that the path to write to must have, for a writer that goes by it.
 
     Raises:
         OSError: with the file's name, if it cannot be written.
@@ -24,7 +28,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         with naming(path):
             yield path
         return
-    partial = path.with_name(f"{shortened(path.name, room=5)}.part")
+    end = f".part{ending}"
+    # With an ending it would be taken for a whole file where nobody is left to remove it, so it is hidden.
+    start = "." if ending else ""
+    name = shortened(path.name, room=len(start + end))
+    partial = path.with_name(f"{start}{name}{end}")
     try:
         with naming(path, instead_of=partial):
             yield partial

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from smca.checkpoint import ModelInfo
 from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
-from smca.device import find_device
+from smca.device import autocast_dtype, find_device
 from smca.errors import InputError
 
 from .fold_norms import fold_norms
-from .precision import autocast_dtype
 from .trained_model import limit_detections, load_checkpoint, load_config
 
 ImageLike = np.ndarray | Image.Image | str | os.PathLike
@@ -231,7 +230,7 @@ class Predictor:
         elif isinstance(image, Image.Image):
             try:
                 image = image_to_bgr(image)
-            except (ValueError, OSError) as error:
+            except (InputError, OSError) as error:
                 raise InputError(f"image {number}: {error}") from error
         elif not isinstance(image, np.ndarray):
             raise InputError(
@@ -265,22 +264,16 @@ class Predictor:
             {"image": pending.pixels, "height": pending.size[0], "width": pending.size[1]}
             for pending in batch
         ]
-        with self._autocast():
+        autocast = contextlib.nullcontext()
+        if self._autocast_dtype is not None:
+            autocast = torch.autocast(self.device.type, self._autocast_dtype)
+        with autocast:
             outputs = self.model(inputs)
         for pending, output in zip(batch, outputs, strict=True):
-            pending.result = self._finish(output["instances"])
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self._autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self._autocast_dtype)
-
-    def _finish(self, found: Instances) -> Instances:
-        found = found.to("cpu")
-        found.pred_boxes = Boxes(found.pred_boxes.tensor.float())
-        found.scores = found.scores.float()
-        result = found
-        return result[result.scores >= self.threshold] if self.threshold > 0 else result
+            found = output["instances"].to("cpu")
+            found.pred_boxes = Boxes(found.pred_boxes.tensor.float())
+            found.scores = found.scores.float()
+            pending.result = found[found.scores >= self.threshold] if self.threshold > 0 else found
 
 
 def _check_count(name: str, value: object) -> None:

@@ -60,10 +60,8 @@ def limit_detections(model: nn.Module, limit: int) -> None:
     """Set the limit of detections per image, of ours and of Detectron2's R-CNN.
 
     Raises:
-        InputError: if the model has no such limit, or the new one is below 1.
+        InputError: if the model has no such limit.
     """
-    if limit < 1:
-        raise InputError(f"max_detections is {limit}, it must be at least 1")
     for path in DETECTION_LIMITS:
         *parents, key = path.split(".")
         owner = model

@@ -1,7 +1,7 @@
 """Pictures: predictions beside ground truth, and the spatial prior of detections."""
 
+from .boxes import save_png
 from .detections import draw_detections
-from .png import save_png
 from .prior import DetectionPrior, detection_priors, draw_priors, prior_maps
 
 __all__ = [

@@ -1,13 +1,19 @@
-"""Labelled boxes on an image. With PIL alone: it is fast enough for video, and knows all letters that a font has."""
+"""Labelled boxes and captions, and pictures as files.
+
+With PIL alone: it is fast enough for video, and knows all letters that a font has.
+"""
 
 import colorsys
 import functools
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from smca.whole_file import replacing
 
 Color = tuple[int, int, int]
 """RGB, 0..255."""
@@ -40,7 +46,7 @@ def paint_boxes(
     draw = ImageDraw.Draw(canvas)
     diagonal = math.hypot(*canvas.size)
     font_size = round(min(28, max(12, diagonal / 50)))
-    line = max(1, round(min(6, diagonal / 350)))
+    line = max(1, round(min(6, diagonal / 250)))
     limits = np.array([canvas.width - 1, canvas.height - 1] * 2)
     ends = np.asarray(boxes, dtype=float).reshape(-1, 2, 2) * scale
     # A faulty box may have its ends exchanged.
@@ -50,7 +56,7 @@ def paint_boxes(
         draw.rectangle(corners.tolist(), outline=color, width=line)
     for box, label, color in zip(scaled, labels, colors, strict=True):
         if label:
-            _draw_label(draw, label, (box[0], box[1], box[3]), _font_of(label, font_size), color)
+            _draw_label(draw, label, (box[0], box[1], box[3]), font_of(label, font_size), color)
     return np.asarray(canvas).copy()
 
 
@@ -58,13 +64,23 @@ def caption_bar(text: str, width: int, height: int = 30) -> np.ndarray:
     """(height, width, 3) RGB uint8, white letters on black."""
     bar = Image.new("RGB", (width, height), (26, 26, 26))
     ImageDraw.Draw(bar).text(
-        (8, height / 2), text, fill="white", font=_font_of(text, height // 2), anchor="lm"
+        (8, height / 2), text, fill="white", font=font_of(text, height // 2), anchor="lm"
     )
     return np.asarray(bar)
 
 
-def class_color(class_id: int) -> Color:
-    """Bright, the same in every image and far from those of the neighbouring classes."""
+def save_png(image: np.ndarray, path: str | os.PathLike) -> None:
+    """Write a picture, (height, width, 3) RGB uint8, as a whole or not at all; makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        Image.fromarray(image).save(partial, format="PNG")
+
+
+def class_color(class_id: int, colors: Sequence[Color] = ()) -> Color:
+    """The data set's own of ``colors``; else a bright one, far from those of the neighbouring classes."""
+    if colors:
+        return tuple(colors[class_id])
     golden_ratio = (math.sqrt(5) - 1) / 2
     return tuple(
         round(255 * channel)
@@ -94,7 +110,8 @@ def _draw_label(
     draw.text((x + 2, y), label, fill="black", font=font)
 
 
-def _font_of(text: str, size: int) -> ImageFont.FreeTypeFont:
+def font_of(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """One that has the text's letters, if any is installed."""
     return _font(_font_file(frozenset(ord(letter) for letter in text)), size)
 
 

@@ -1,10 +1,12 @@
-"""Predictions beside ground truth."""
+"""Detections on their image, and beside ground truth."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode, Instances
+
+from smca.text import class_name
 
 from .boxes import Color, caption_bar, class_color, paint_boxes
 
@@ -35,45 +37,52 @@ def draw_detections(
     Returns:
         (height', width', 3) RGB uint8.
     """
-    predictions = predictions[predictions.scores >= score_threshold].to("cpu")
-    # The best on top.
-    predictions = predictions[predictions.scores.argsort()]
+    image = image.astype(np.uint8)
     scale = max(1.0, min_side / max(image.shape[:2]))
-
-    def panel(boxes: list, classes: list[int], scores: list[float] | None, caption: str):
-        names = [_class_name(c, metadata) for c in classes]
-        labels = (
-            names
-            if scores is None
-            else [f"{n} {s:.2f}" for n, s in zip(names, scores, strict=True)]
-        )
-        colors = [_class_color(c, metadata) for c in classes]
-        picture = paint_boxes(image.astype(np.uint8), boxes, labels, colors, scale=scale)
-        bar = caption_bar(f"{caption}: {len(boxes) or 'none'}", picture.shape[1], _CAPTION_HEIGHT)
-        return np.vstack([bar, picture])
-
-    left = panel(
+    names, colors = metadata.get("thing_classes") or (), metadata.get("thing_colors") or ()
+    classes = [a["category_id"] for a in annotations]
+    truth = paint_boxes(
+        image,
         [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations],
-        [a["category_id"] for a in annotations],
-        None,
-        "ground truth",
+        [class_name(k, names) for k in classes],
+        [class_color(k, colors) for k in classes],
+        scale=scale,
     )
-    right = panel(
-        predictions.pred_boxes.tensor.tolist(),
-        predictions.pred_classes.tolist(),
-        predictions.scores.tolist(),
-        f"predictions, score at least {score_threshold:g}",
+    predictions = predictions[predictions.scores >= score_threshold].to("cpu")
+    found = paint_detections(image, predictions, names, colors, scale=scale)
+    captions = (
+        f"ground truth: {len(classes) or 'none'}",
+        f"predictions, score at least {score_threshold:g}: {len(predictions) or 'none'}",
+    )
+    left, right = (
+        np.vstack([caption_bar(caption, panel.shape[1], _CAPTION_HEIGHT), panel])
+        for caption, panel in zip(captions, (truth, found), strict=True)
     )
     gap = np.full((left.shape[0], _GAP, 3), 255, dtype=np.uint8)
     return np.hstack([left, gap, right])
 
 
-def _class_name(class_id: int, metadata: Metadata) -> str:
-    names = metadata.get("thing_classes") or []
-    return names[class_id] if class_id < len(names) else str(class_id)
+def paint_detections(
+    image: np.ndarray,
+    found: Instances,
+    class_names: Sequence[str] = (),
+    class_colors: Sequence[Color] = (),
+    *,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Draw detections with their classes and scores, the best on top.
 
-
-def _class_color(class_id: int, metadata: Metadata) -> Color:
-    """The data set's own colour, or one far from its neighbours'."""
-    colors = metadata.get("thing_colors")
-    return tuple(colors[class_id]) if colors else class_color(class_id)
+    Args:
+        image, scale: as for :func:`~smca.visualization.boxes.paint_boxes`, as is what is returned.
+        found: with ``pred_boxes`` in pixels of ``image``, ``scores`` and ``pred_classes``.
+        class_names, class_colors: of classes 0 .. K-1; numbers and bright colours where they are empty.
+    """
+    found = found[found.scores.argsort()]
+    classes, scores = found.pred_classes.tolist(), found.scores.tolist()
+    return paint_boxes(
+        image,
+        found.pred_boxes.tensor.tolist(),
+        [f"{class_name(k, class_names)} {s:.2f}" for k, s in zip(classes, scores, strict=True)],
+        [class_color(k, class_colors) for k in classes],
+        scale=scale,
+    )

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from detectron2.evaluation import inference_context
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.ops import box_convert, nms
 
@@ -14,16 +14,15 @@ from smca.errors import InputError
 from smca.layers import gaussian_log_prior
 from smca.modeling import SMCA, SpatialPrior
 from smca.modeling.classification import class_scores
+from smca.text import class_name
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
+from .boxes import caption_bar, font_of, paint_boxes
 
-_HEAD_COLOR = "#5cf2ff"
-_PANEL_INCHES = 2.5
-_CAPTION_INCHES = 0.24
-_LEGEND_INCHES = 0.36
+_HEAD_COLOR, _WHITE = "#5cf2ff", (255, 255, 255)
+_PANEL_WIDTH, _CAPTION_HEIGHT, _GAP = 375, 30, 8
 _MAX_COLUMNS = 3
+_MOST_HEAT = 0.75
+"""Opacity of the heat map where it is hottest."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def detection_priors(
     height, width = size = images.image_sizes[0]
     prior = decoded.priors[-1]
     if not isinstance(prior, SpatialPrior):
-        raise ValueError(
+        raise InputError(
             f"this model has no spatial prior to draw, its decoder's modulation gives a {type(prior).__name__}; take a "
             "model of an SMCA config"
         )
@@ -183,10 +182,15 @@ class _Panel:
     head_centers: np.ndarray
     prior: DetectionPrior
 
+    @property
+    def has_heads(self) -> bool:
+        """Whether heads have centres of their own."""
+        return self.prior.maps.shape[1] > 1
+
 
 def _panels(prior: DetectionPrior, class_names: Sequence[str], per_head: bool) -> list[_Panel]:
-    name = class_names[prior.class_id] if class_names else f"class {prior.class_id}"
-    title = f"{name}  {prior.score:.2f}"
+    name = class_name(prior.class_id, class_names)
+    title = f"{name if class_names else f'class {name}'}  {prior.score:.2f}"
     if per_head:
         heads = [
             _Panel(f"head {h + 1}", prior.maps[0, h], prior.head_centers[0, h : h + 1], prior)
@@ -207,66 +211,66 @@ def _panels(prior: DetectionPrior, class_names: Sequence[str], per_head: bool) -
 
 
 def _draw_grid(image: np.ndarray, rows: Sequence[Sequence[_Panel]]) -> np.ndarray:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = max(len(row) for row in rows)
-    height, width = image.shape[:2]
-    panel_height = _PANEL_INCHES * height / width + _CAPTION_INCHES
-    figure = Figure(
-        figsize=(columns * _PANEL_INCHES, len(rows) * panel_height + _LEGEND_INCHES),
-        dpi=150,
-        layout="constrained",
+    drawn = [[_draw_panel(image, panel) for panel in row] for row in rows]
+    height, width = drawn[0][0].shape[:2]
+    canvas = np.full(
+        (len(rows) * (height + _GAP), columns * (width + _GAP) - _GAP, 3), 255, np.uint8
     )
-    canvas = FigureCanvasAgg(figure)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    marks = {}
-    for row, axes_row in zip(rows, grid, strict=True):
-        for panel, axes in zip(row, axes_row, strict=False):
-            marks |= _draw_panel(axes, image, panel)
-    figure.legend(
-        marks.values(),
-        marks.keys(),
-        loc="outside lower left",
-        ncols=len(marks),
-        fontsize=8,
-        facecolor="0.35",
-        edgecolor="none",
-        labelcolor="white",
-    )
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    for y, row in enumerate(drawn):
+        for x, panel in enumerate(row):
+            top, left = y * (height + _GAP), x * (width + _GAP)
+            canvas[top : top + height, left : left + width] = panel
+    return np.vstack([canvas, _legend(canvas.shape[1], has_heads=rows[0][0].has_heads)])
 
 
-def _draw_panel(axes: "Axes", image: np.ndarray, panel: _Panel) -> dict[str, "Line2D"]:
-    """Returns what was drawn, by its name in the legend."""
+def _draw_panel(image: np.ndarray, panel: _Panel) -> np.ndarray:
+    """The image in a width of its own, with the heat map, the box and the centres over it."""
+    # Heavy, and of no use to others that draw.
+    from matplotlib import colormaps
+
     height, width = image.shape[:2]
+    scale = _PANEL_WIDTH / width
+    size = _PANEL_WIDTH, max(1, round(height * scale))
     heat = panel.heat / max(panel.heat.max(), np.finfo(np.float32).tiny)
-    axes.imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
-    # A value belongs to a point, its pixel's coordinate, which imshow puts in the middle of a cell.
-    axes.imshow(
-        heat,
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        cmap="inferno",
-        vmin=0,
-        vmax=1,
-        alpha=0.75 * heat,
-        interpolation="bilinear",
-    )
-    x0, y0, x1, y1 = panel.prior.box
-    marks = {}
-    (marks["box"],) = axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], "w-", linewidth=1.3)
-    outlined = {"linestyle": "none", "markeredgecolor": "black", "markeredgewidth": 0.7}
-    (marks["centre"],) = axes.plot(
-        *panel.prior.center, marker="P", color="white", markersize=7, **outlined
-    )
-    if panel.prior.maps.shape[1] > 1:
-        (marks["centres of the heads"],) = axes.plot(
-            *panel.head_centers.T, marker="o", color=_HEAD_COLOR, markersize=4, **outlined
-        )
-    axes.set_xlim(0, width - 0.5)
-    axes.set_ylim(height - 0.5, 0)
-    axes.set_title(panel.caption, fontsize=9, loc="left", pad=3)
-    return marks
+    # A value belongs to a point, its pixel's coordinate, which PIL takes for the corner of a cell.
+    spread = Image.fromarray(np.pad(heat.astype(np.float32), 1, mode="edge"))
+    box = (1.5, 1.5, width + 1.5, height + 1.5)
+    heat = np.asarray(spread.resize(size, Image.Resampling.BILINEAR, box=box)).clip(0, 1)
+    alpha = _MOST_HEAT * heat[..., None]
+    plain = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size))
+    blended = (1 - alpha) * plain + alpha * colormaps["inferno"](heat)[..., :3] * 255
+    prior = panel.prior
+    painted = paint_boxes(blended.astype(np.uint8), [prior.box * scale], [""], [_WHITE])
+    picture = Image.fromarray(painted)
+    draw = ImageDraw.Draw(picture)
+    _draw_cross(draw, *prior.center * scale)
+    if panel.has_heads:
+        for center in panel.head_centers * scale:
+            _draw_dot(draw, *center)
+    return np.vstack([caption_bar(panel.caption, _PANEL_WIDTH, _CAPTION_HEIGHT), picture])
+
+
+def _legend(width: int, *, has_heads: bool) -> np.ndarray:
+    """What the marks mean."""
+    bar = Image.fromarray(caption_bar("", width, _CAPTION_HEIGHT))
+    draw, middle = ImageDraw.Draw(bar), _CAPTION_HEIGHT / 2
+    draw.rectangle([8, middle - 5, 24, middle + 5], outline=_WHITE, width=1)
+    _draw_cross(draw, 94, middle)
+    entries = {30: "box", 106: "centre"}
+    if has_heads:
+        _draw_dot(draw, 180, middle)
+        entries[190] = "centres of the heads"
+    for x, text in entries.items():
+        draw.text((x, middle), text, fill="white", font=font_of(text, 15), anchor="lm")
+    return np.asarray(bar)
+
+
+def _draw_cross(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
+    for arm, color, line in ((7, "black", 5), (6, "white", 3)):
+        draw.line([x - arm, y, x + arm, y], fill=color, width=line)
+        draw.line([x, y - arm, x, y + arm], fill=color, width=line)
+
+
+def _draw_dot(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
+    draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=_HEAD_COLOR, outline="black")

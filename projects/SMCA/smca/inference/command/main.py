@@ -13,9 +13,9 @@ import torch
 
 from smca.errors import InputError
 from smca.inference.predictor import Predictor
+from smca.text import class_name
 from smca.whole_file import is_written_in_place
 
-from .arguments import parse_arguments
 from .coco_ids import CocoIds
 from .console import STDOUT, Console, fill_closed_streams, flush_stdout
 from .interruption import Interruption
@@ -27,7 +27,6 @@ from .results_file import (
     JsonResults,
     Record,
     ResultsFile,
-    class_name,
 )
 from .sources import Sources, find_sources, is_video
 from .video import check_camera
@@ -37,20 +36,17 @@ STDOUT_CLOSED = 128 + getattr(signal, "SIGPIPE", 13)
 _STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    return run(parse_arguments(argv))
-
-
 def run(args: argparse.Namespace) -> int:
-    """The exit status of :func:`~smca.inference.command.arguments.parse_arguments`' command."""
+    """Runs what ``smca_predict.parse_arguments`` has read; returns the exit status."""
     fill_closed_streams()
     console = Console(results_on_stdout=_is_stdout(args.json) or _is_stdout(args.csv))
     with Interruption() as interruption:
         try:
             sources = _find(args)
             predictor = _make_predictor(args)
-            ids = _read_ids(args, predictor)
+            ids = (
+                CocoIds.from_file(args.coco_json, predictor.class_names) if args.coco_json else None
+            )
             status = _predict(args, sources, predictor, ids, console, interruption)
             flush_stdout()
             return status
@@ -60,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 return NOTHING_DONE
             # Who read it has seen enough.
             return _without_stdout(STDOUT_CLOSED)
-        except (ValueError, OSError) as error:
+        except (InputError, OSError) as error:
             console.complain(_sentence(error))
             return _without_stdout(NOTHING_DONE)
         except torch.OutOfMemoryError:
@@ -171,10 +167,6 @@ def _make_predictor(args: argparse.Namespace) -> Predictor:
     if args.config_file:
         return Predictor.from_config(args.config_file, args.weights, **options)
     return Predictor.from_checkpoint(args.weights, **options)
-
-
-def _read_ids(args: argparse.Namespace, predictor: Predictor) -> CocoIds | None:
-    return CocoIds.from_file(args.coco_json, predictor.class_names) if args.coco_json else None
 
 
 def _predict(

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import sys
 import time
 from collections import deque
@@ -15,18 +16,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from smca.data.image_file import has_8_bits_in_more, read_image
+from smca.errors import InputError
 from smca.inference.predictor import Predictor
 from smca.text import printable
+from smca.visualization.detections import paint_detections
 from smca.whole_file import replacing
 
 from .coco_ids import CocoIds
-from .drawing import draw_boxes
 from .output_names import OutputNames
 from .results_file import Record, ResultsFile
 from .sources import is_video
 from .video import VideoReader, VideoWriter
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
+_LARGEST_JPEG = 65500
+"""Pixels of a side."""
+_READABLE_SIDE, _LARGEST_FACTOR = 400, 8
 
 
 class PredictionRun:
@@ -106,7 +111,7 @@ class PredictionRun:
         name = f"camera {source}" if isinstance(source, int) else str(source)
         try:
             reader = VideoReader(source)
-        except ValueError as error:
+        except InputError as error:
             self.problem(str(error))
             return
         file_name = f"camera_{source}" if isinstance(source, int) else source.stem
@@ -119,7 +124,7 @@ class PredictionRun:
         before, start = self.num_frames, time.perf_counter()
         try:
             self._predict_frames(name, reader, output, is_live=isinstance(source, int))
-        except ValueError as error:
+        except InputError as error:
             self.problem(str(error))
         finally:
             reader.close()
@@ -165,7 +170,7 @@ class PredictionRun:
                 self.num_frames += 1
                 place = None
                 if output is not None:
-                    annotated = draw_boxes(frame, instances, self._predictor.class_names)
+                    annotated = self._paint(frame, instances)[:, :, ::-1]
                     # A camera does not wait for the detector: its video keeps to the clock instead.
                     seconds = time.perf_counter() - start
                     until = round(seconds * output.rate) if is_live else number + 1
@@ -186,7 +191,7 @@ class PredictionRun:
                     image_id = number if self._ids is None else self._ids.image_id(path)
                     image = read_image(path, max_pixels=self._predictor.max_pixels)
                     self._tell_if_black(path, image)
-                except ValueError as error:
+                except InputError as error:
                     self.problem(str(error))
                     bar.update()
                     continue
@@ -216,19 +221,25 @@ class PredictionRun:
         for file in self._results:
             file.add(record)
 
+    def _paint(self, image: np.ndarray, found: Instances, scale: int = 1) -> np.ndarray:
+        """RGB of a BGR image."""
+        return paint_detections(image[:, :, ::-1], found, self._predictor.class_names, scale=scale)
+
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
 
     def _save(self, image: np.ndarray, instances: Instances, path: Path) -> Path:
-        annotated = draw_boxes(image, instances, self._predictor.class_names, enlarge=True)
+        # So that labels of small images are readable and hide little.
+        factor = min(_LARGEST_FACTOR, math.ceil(_READABLE_SIDE / max(image.shape[:2])))
+        annotated = self._paint(image, instances, scale=factor)
         is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
         wanted = f"{path.stem}{path.suffix if is_jpeg else '.png'}"
         target = self._names.take(wanted, path)
         options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
         # PIL writing a file by itself does not say that the disk is full.
         content = io.BytesIO()
-        Image.fromarray(annotated[:, :, ::-1]).save(content, **options)
+        Image.fromarray(annotated).save(content, **options)
         with replacing(target) as partial:
             partial.write_bytes(content.getbuffer())
         if target.name != wanted:
@@ -239,6 +250,3 @@ class PredictionRun:
 def _is_bar_off() -> bool | None:
     """By default only on a terminal; with standard error closed it has no place at all."""
     return True if sys.stderr is None else None
-
-
-_LARGEST_JPEG = 65500

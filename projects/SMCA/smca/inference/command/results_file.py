@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from detectron2.structures import Instances
 
-from smca.text import printable
+from smca.text import class_name, printable
 from smca.whole_file import is_written_in_place, naming, replacing
 
 from .coco_ids import CocoIds
@@ -221,10 +221,3 @@ def _as_text(value: str) -> str:
     value = printable(value)
     # The wide ones mean the same to a spreadsheet in Japanese.
     return f"'{value}" if value.lstrip().startswith(tuple("=+-@＝＋－＠")) else value
-
-
-def class_name(class_id: int, names: Sequence[str]) -> str:
-    """A class's name on one line; its number if it has none."""
-    if class_id >= len(names):
-        return str(class_id)
-    return printable(" ".join(names[class_id].split()))

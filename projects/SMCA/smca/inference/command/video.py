@@ -1,5 +1,6 @@
 """Frames of video files and cameras, and video files of annotated frames, by OpenCV."""
 
+import contextlib
 import errno
 import math
 import os
@@ -11,7 +12,7 @@ import numpy as np
 
 from smca.data.image_file import check_file
 from smca.errors import InputError
-from smca.whole_file import shortened
+from smca.whole_file import replacing
 
 USUAL_RATE = 25.0
 """Frames per second of a source that does not say."""
@@ -109,6 +110,7 @@ class VideoWriter:
         self.path: Path | None = None
         self._place = place
         self._writer = None
+        self._file: contextlib.ExitStack | None = None
         self._partial: Path | None = None
 
     def write(self, frame: np.ndarray) -> None:
@@ -134,25 +136,28 @@ class VideoWriter:
             return
         self._writer.release()
         self._writer = None
-        try:
+        with self._file:
             if not _is_readable(self._partial):
                 raise OSError(errno.ENOSPC, "the disk is full", str(self.path))
-            os.replace(self._partial, self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
 
     def _open(self, size: tuple[int, int]) -> None:
         cv2 = import_cv2("output")
         for codec, suffix in _CODECS:
             path = self._place(suffix)
-            stem = shortened(path.stem, room=len(f"..part{suffix}"))
-            partial = path.with_name(f".{stem}.part{suffix}")
-            writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*codec), self.rate, size)
-            if writer.isOpened():
+            with contextlib.suppress(_NoEncoderError), contextlib.ExitStack() as stack:
+                partial = stack.enter_context(replacing(path, ending=suffix))
+                code = cv2.VideoWriter_fourcc(*codec)
+                writer = cv2.VideoWriter(str(partial), code, self.rate, size)
+                if not writer.isOpened():
+                    raise _NoEncoderError
                 self.path, self._partial, self._writer = path, partial, writer
+                self._file = stack.pop_all()
                 return
-            partial.unlink(missing_ok=True)
         raise OSError(f"{path}: OpenCV cannot write a video of {size[0]}x{size[1]} pixels there")
+
+
+class _NoEncoderError(Exception):
+    """OpenCV cannot write a video there."""
 
 
 def import_cv2(source: object) -> ModuleType:
