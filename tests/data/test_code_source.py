@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
+from helpers.custom_data import write_data_set
 from smca.data import check_same_class_names, load_detection_dataset
+from smca.data.sources.coco_source import CocoSource, find_source
 from smca.data.sources.detection_dataset import class_names_of
+from smca.data_check import check_dataset
+from smca.errors import InputError
 from smca.evaluation import CocoEvaluator
 
 NAME = "smca_test_code"
@@ -104,12 +109,12 @@ def bad(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ((0,), "a.png", "image 0 is 'a.png' instead of a dict"),
+        ((0,), "a.png", "image 0 is 'a.png' instead of an object"),
         ((1, "file_name"), None, "image 1 has file_name None"),
         ((0, "width"), -3, "has width -3"),
         ((0, "width"), 31, "1 of 2 images of smca_test_code have another size than it says"),
-        ((0, "annotations"), {"a": 1}, "has annotations that are no list"),
-        ((0, "annotations", 1), None, "annotation 1 is None instead of a dict"),
+        ((0, "annotations"), {"a": 1}, "has annotations {'a': 1}, which must be a list"),
+        ((0, "annotations", 1), None, "annotation 1 is None instead of an object"),
         ((0, "annotations", 1, "bbox"), [1, 2], "annotation 1 has bbox [1, 2]"),
         ((0, "annotations", 1, "bbox_mode"), BoxMode.XYXY_REL, "must be BoxMode.XYXY_ABS"),
         ((0, "annotations", 1, "bbox_mode"), None, "has bbox_mode None"),
@@ -117,7 +122,7 @@ def bad(path, value):
         ((0, "annotations", 1, "category_id"), -1, "has category_id -1"),
         ((0, "annotations", 1, "category_id"), 7, "names 2 classes (0 to 1)"),
         ((0, "annotations", 1, "iscrowd"), "no", "has iscrowd 'no'"),
-        ((1, "image_id"), 0, "two images with image_id 0"),
+        ((1, "image_id"), 0, "b.png) has the id of image 0"),
         ((1, "file_name"), "nowhere.png", "1 of 2 image files of smca_test_code are missing"),
     ],
 )
@@ -127,6 +132,52 @@ def test_what_cannot_be_used_is_named(register, path, value, words):
         load_detection_dataset(NAME)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_check_lists_all_that_cannot_be_used(register):
+    def spoil(dicts):
+        dicts[0]["annotations"][0]["category_id"] = 7
+        dicts[0]["annotations"][1]["bbox"] = [1, 2]
+        dicts.append({"file_name": 3})
+
+    register(spoil, thing_classes=["cat", "dog"])
+    report = check_dataset(NAME, images=False)
+    found = {fault.kind: fault.examples for fault in report.findings}
+    assert set(found) == {"malformed image", "malformed annotation", "box without area"}
+    assert found["malformed image"] == ["image 2 has file_name 3, which must be a file's name"]
+    assert [text.partition("annotation ")[2] for text in found["malformed annotation"]] == [
+        "0 has category_id 7, but thing_classes in the metadata names 2 classes (0 to 1)",
+        "1 has bbox [1, 2], which is no list of four numbers",
+    ]
+    with pytest.raises(InputError, match=r"image 2 .*, and 2 more such records"):
+        load_detection_dataset(NAME)
+
+
+def test_code_that_names_a_json_is_called(register, tmp_path):
+    """As Detectron2's users write it: the json's images, but some of them, and with fields of their own."""
+    json_file, images = write_data_set(tmp_path / "json")
+    metadata = {"json_file": str(json_file), "image_root": str(images), "evaluator_type": "coco"}
+    plain = "smca_test_plain"
+    register_coco_instances(plain, {}, str(json_file), str(images))
+    mine = "smca_test_mine"
+
+    def some():
+        return [{**r, "mine": 1} for r in load_coco_json(json_file, images, mine)][1:]
+
+    DatasetCatalog.register(mine, some)
+    MetadataCatalog.get(mine).set(**metadata)
+    try:
+        assert isinstance(find_source(plain), CocoSource)
+        assert isinstance(find_source("coco_2017_val"), CocoSource)
+        assert [r["image_id"] for r in load_detection_dataset(plain)] == [7, 9, 12]
+        assert [(r["image_id"], r["mine"]) for r in load_detection_dataset(mine)] == [
+            (9, 1),
+            (12, 1),
+        ]
+    finally:
+        for name in (plain, mine):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
 
 
 def test_classes_of_two_data_sets_are_compared_by_name(register):

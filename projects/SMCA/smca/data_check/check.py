@@ -127,7 +127,7 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFi
         )
     source = find_source(dataset)
     if not isinstance(source, CocoSource):
-        return None, image_root or "", CocoFile(source.read(), [], [], [])
+        return None, image_root or "", source.read()
     if source.make is not None:
         source.make()
     if not os.path.isfile(source.json_file):

@@ -76,8 +76,15 @@ class Records:
         mends: of all fields that have one.
     """
 
-    def __init__(self, records: Sequence[Any], kind: str):
+    def __init__(self, records: Sequence[Any], kind: str, names: Sequence[str] | None = None):
+        """
+        Args:
+            records: as they are.
+            kind: "image", "annotation" or "category".
+            names: of the records, for messages; by default their places and ids.
+        """
         self.kind = kind
+        self._names = names
         self.problems: list[Problem] = []
         self.mends: list[Mend] = []
         self.good = np.ones(len(records), dtype=bool)
@@ -94,6 +101,8 @@ class Records:
 
     def name(self, index: int) -> str:
         """Such as "annotation 17 (id 93)"; 17 counts from 0."""
+        if self._names is not None:
+            return self._names[index]
         return f"{self.kind} {index} (id {show(self._ids[index])})"
 
     def reject(self, index: int, what: str, kind: str | None = None) -> None:
@@ -171,6 +180,22 @@ class Records:
                     self.mend(index, key, meant, repair.change)
         return values
 
+    def require(
+        self,
+        key: str,
+        values: list,
+        is_right: Callable[[Any], bool],
+        said: str,
+        placeholder: Any = None,
+    ) -> None:
+        """Reject records whose value, hashable and of the right type, is not right; it is replaced in place."""
+        if all(map(is_right, set(values))):
+            return
+        for index, value in enumerate(values):
+            if not is_right(value):
+                self.reject(index, f"has {key} {show(value)}, {said}")
+                values[index] = placeholder
+
     def field(self, index: int, key: str) -> Any:
         """As it is, None where there is none."""
         return self._rows[index].get(key)
@@ -216,9 +241,9 @@ def finite_float(value: Any) -> float:
 
 
 def is_writable(text: str) -> bool:
-    """Whether the text can stand on a line of a file or be a file's name: no lone surrogates or control characters."""
+    """Whether there is a text, fit for a line of a file or a file's name: no lone surrogates or control characters."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return all(character >= " " for character in text)
+    return bool(text) and all(character >= " " for character in text)

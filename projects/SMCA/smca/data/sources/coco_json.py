@@ -13,7 +13,7 @@ from pathlib import Path
 
 from smca.errors import InputError
 
-from .coco_records import CocoFile, parse_coco
+from .coco_records import CocoFile, parse_coco, refuse_problems
 from .coco_tables import CocoTables
 from .other_formats import format_of_file, format_of_json
 
@@ -51,14 +51,9 @@ def read_valid_coco_json(path: str | os.PathLike, *, label: str | None = None) -
         InputError: also for a record that cannot be read, naming the first one.
     """
     label = label or str(path)
-    tables, problems = read_coco_json(path, label=label)[:2]
-    if problems:
-        more = f", and {len(problems) - 1} more such records" if len(problems) > 1 else ""
-        raise InputError(
-            f"{label} is no COCO json for training: {problems[0].sentence}{more}; "
-            "smca-check-dataset lists everything that is wrong, and its --fix mends what it can"
-        )
-    return tables
+    advice = ", and its --fix mends what it can"
+    file = read_coco_json(path, label=label)
+    return refuse_problems(file, f"{label} is no COCO json for training", advice)
 
 
 def file_key(path: str | os.PathLike) -> tuple | None:

@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from smca.errors import InputError
+
 from . import coco_repairs as repairs
 from .coco_fields import (
     Mend,
@@ -43,7 +45,7 @@ _LARGEST_SIDE = 2**31 - 1
 
 
 class CocoFile(NamedTuple):
-    """What a json says.
+    """What a json, or code that stands for one, says.
 
     Attributes:
         tables: the records without problems.
@@ -56,6 +58,21 @@ class CocoFile(NamedTuple):
     problems: list[Problem]
     renamed: list[tuple[str, str]]
     mends: list[Mend]
+
+
+def refuse_problems(file: CocoFile, label: str, advice: str) -> CocoTables:
+    """The columns of a data set without problems.
+
+    Raises:
+        InputError: for a record that cannot be used, naming the first one.
+    """
+    if file.problems:
+        count = len(file.problems) - 1
+        more = f", and {count} more such records" if count else ""
+        raise InputError(
+            f"{label}: {file.problems[0].sentence}{more}; smca-check-dataset lists everything that is wrong{advice}"
+        )
+    return file.tables
 
 
 def mend_content(content: dict, file: CocoFile, changes: collections.Counter) -> CocoFile:
@@ -112,29 +129,33 @@ def _read_images(images: Records) -> tuple[list, list[str], np.ndarray]:
     images.read_ids()
     ids = repairs.read_id(images, "id")
     images.reject_repeated(ids)
+    names, sizes = read_files(images)
+    good = np.flatnonzero(images.good)
+    return [ids[i] for i in good], [names[i] for i in good], sizes[good]
+
+
+def read_files(images: Records, **default: None) -> tuple[list[str], np.ndarray]:
+    """File names, and (N, 2) float64 stated (width, height) in pixels.
+
+    Args:
+        images: whose problems are told.
+        default: None where a size may be missing, which is inf then.
+    """
     names = images.read("file_name", {str}, "a file's name", placeholder="")
+    images.require("file_name", names, is_writable, "which is no file's name", "")
     sides = []
     for key in ("width", "height"):
-        side = images.read(
-            key,
-            {int},
-            "a whole number of pixels",
-            convert=whole_number,
-            repair=repairs.WHOLE_NUMBER_AS_TEXT,
-            placeholder=1,
-        )
-        if not 0 < min(side) <= max(side) <= _LARGEST_SIDE:
-            for index, value in enumerate(side):
-                if not 0 < value <= _LARGEST_SIDE:
-                    images.reject(index, f"has {key} {show(value)}, which is no size in pixels")
-                    side[index] = 1
+        options = {"convert": whole_number, "repair": repairs.WHOLE_NUMBER_AS_TEXT}
+        wanted = "a whole number of pixels"
+        side = images.read(key, {int}, wanted, **options, placeholder=1, **default)
+        side = [np.inf if value is None else value for value in side]
+        images.require(key, side, _is_side, "which is no size in pixels", 1)
         sides.append(side)
-    for index, name in enumerate(names):
-        if not (name and is_writable(name)):
-            images.reject(index, f"has file_name {show(name)}, which is no file's name")
-    good = np.flatnonzero(images.good)
-    sizes = np.array(sides, dtype=np.float64).T.reshape(-1, 2)[good]
-    return [ids[i] for i in good], [names[i] for i in good], sizes
+    return names, np.array(sides, dtype=np.float64).T.reshape(-1, 2)
+
+
+def _is_side(pixels: float) -> bool:
+    return 0 < pixels <= _LARGEST_SIDE or pixels == np.inf
 
 
 def _read_categories(categories: Records) -> tuple[list, list[str]]:
@@ -143,11 +164,13 @@ def _read_categories(categories: Records) -> tuple[list, list[str]]:
     ids = repairs.read_id(categories, "id")
     categories.reject_repeated(ids)
     names = categories.read("name", {str}, "text", repair=repairs.NUMBER_AS_NAME, placeholder="")
-    for index, name in enumerate(names):
-        if not (name.strip() and is_writable(name)):
-            categories.reject(index, f"has name {show(name)}, which names no class")
+    categories.require("name", names, _is_class_name, "which names no class", "")
     good = sorted(np.flatnonzero(categories.good), key=lambda i: ids[i])
     return [ids[i] for i in good], [names[i] for i in good]
+
+
+def _is_class_name(text: str) -> bool:
+    return is_writable(text) and not text.isspace()
 
 
 def _read_annotations(
@@ -167,9 +190,9 @@ def _read_annotations(
             f"has category_id {show(class_of[index])}, which the file's categories do not have ({known})",
             "unknown category",
         )
-    boxes = _read_boxes(annotations, class_of)
-    is_crowd = _read_crowds(annotations)
-    areas = _read_areas(annotations, boxes)
+    boxes = read_boxes(annotations, class_of)
+    is_crowd = read_crowds(annotations)
+    areas = read_areas(annotations, boxes)
 
     numbers = {image_id: index for index, image_id in enumerate(image_ids)}
     image_index = np.array([numbers.get(i, -1) for i in image_of], dtype=np.int64)
@@ -202,23 +225,19 @@ def _read_annotations(
     )
 
 
-def _read_crowds(annotations: Records) -> np.ndarray:
+def read_crowds(annotations: Records) -> np.ndarray:
     """(M,) bool: whether one of the two flags is set."""
     is_crowd = np.zeros(len(annotations), dtype=bool)
     for key in ("iscrowd", "ignore"):
-        repair = repairs.FLAG_AS_TEXT
-        options = {"convert": flag, "repair": repair, "default": 0, "placeholder": 0}
-        flags = annotations.read(key, {int}, "0 or 1", **options)
-        if not set(flags) <= {0, 1}:
-            for index, value in enumerate(flags):
-                if value not in (0, 1):
-                    annotations.reject(index, f"has {key} {show(value)}, which must be 0 or 1")
-        is_crowd |= np.array(flags, dtype=object).astype(bool)
+        options = {"convert": flag, "repair": repairs.FLAG_AS_TEXT, "placeholder": 0}
+        flags = annotations.read(key, {int}, "0 or 1", **options, default=0)
+        annotations.require(key, flags, (0, 1).__contains__, "which must be 0 or 1", 0)
+        is_crowd |= np.array(flags, dtype=bool)
     return is_crowd
 
 
-def _read_boxes(annotations: Records, class_of: Sequence) -> np.ndarray:
-    """(M, 4) float64; NaN where the record is bad."""
+def read_boxes(annotations: Records, class_of: Sequence) -> np.ndarray:
+    """(M, 4) float64 as they are, NaN where the record is bad; class_of are the category ids."""
     for index in annotations.without("bbox"):
         repair = repairs.BOX_IN_SEGMENTATION
         box = repair.meant(annotations.field(index, "segmentation"))
@@ -260,7 +279,7 @@ def _are_numbers(lists: list[list]) -> bool:
     return set(map(type, itertools.chain.from_iterable(lists))) <= {int, float}
 
 
-def _read_areas(annotations: Records, boxes: np.ndarray) -> np.ndarray:
+def read_areas(annotations: Records, boxes: np.ndarray) -> np.ndarray:
     """COCO's area is that of the mask; without a usable one it is the box's."""
     with np.errstate(over="ignore", invalid="ignore"):
         own = boxes[:, 2] * boxes[:, 3]

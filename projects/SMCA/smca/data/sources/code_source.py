@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,23 @@ from detectron2.structures import BoxMode
 from smca.data.image_files import find_sizes
 from smca.errors import InputError
 
-from .coco_fields import is_writable, show
+from .coco_fields import Records, is_writable, whole_number
 from .coco_json import file_key, read_valid_coco_json
+from .coco_records import (
+    CocoFile,
+    read_areas,
+    read_boxes,
+    read_crowds,
+    read_files,
+    refuse_problems,
+)
 from .coco_tables import CocoTables
 from .usable_dataset import UsableDataset, select_usable
 
 _MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+_MODE = "BoxMode.XYXY_ABS or BoxMode.XYWH_ABS"
+_IMAGE_FIELDS = ("file_name", "image_id", "width", "height", "annotations")
+_FIELDS = ("bbox", "bbox_mode", "category_id", "iscrowd", "area")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,18 +89,18 @@ class CodeSource:
                 "DETECTRON2_DATASETS to the folder that holds the data sets"
             ) from error
 
-    def read(self) -> CocoTables:
-        """The columns of what the function returns, see :func:`tables_from_dicts`."""
-        return self._tables(self.call())
+    def read(self) -> CocoFile:
+        """The columns of what the function returns, and what is wrong with it."""
+        return self._parse(self.call())
 
     def read_truth(self) -> CocoTables:
         """The columns to evaluate on.
 
         Raises:
-            InputError: as :meth:`read`, or for a json that cannot be read.
+            InputError: if a file is missing, or for a record that cannot be used, naming the first one.
         """
         if self.json_file is None:
-            return self.read()
+            return self._valid(self.read())
         metadata = MetadataCatalog.get(self.name)
         ids = metadata.get("thing_dataset_id_to_contiguous_id")
         if file_key(self.json_file) is None or ids is None:
@@ -108,7 +118,7 @@ class CodeSource:
         if self.json_file is not None and file_key(self.json_file) is not None:
             # The evaluation will need it.
             self._read_json()
-        tables = self._tables(dicts)
+        tables = self._valid(self._parse(dicts))
         paths = tables.file_names
         actual = find_sizes(paths, label=self.name)
         if actual is not None:
@@ -119,24 +129,27 @@ class CodeSource:
             metadata.thing_classes = tables.class_names
         return UsableDicts(**vars(usable), dicts=dicts)
 
-    def _tables(self, dicts: Sequence[dict]) -> CocoTables:
+    def _parse(self, dicts: Sequence[dict]) -> CocoFile:
         metadata = MetadataCatalog.get(self.name)
-        return tables_from_dicts(
+        return parse_dicts(
             dicts,
             name=self.name,
             class_names=metadata.get("thing_classes"),
             id_map=metadata.get("thing_dataset_id_to_contiguous_id"),
         )
 
+    def _valid(self, file: CocoFile) -> CocoTables:
+        return refuse_problems(file, f"data set {self.name!r}", "")
+
     def _read_json(self) -> CocoTables:
         label = f"{self.json_file} (data set {self.name!r})"
         return read_valid_coco_json(self.json_file, label=label)
 
 
-def tables_from_dicts(
+def parse_dicts(
     dicts: Sequence[dict], *, name: str, class_names: Sequence[str] | None, id_map: dict | None
-) -> CocoTables:
-    """The columns of dataset dicts.
+) -> CocoFile:
+    """Columns and problems of dataset dicts.
 
     Args:
         dicts: one per image. "file_name" is needed; "image_id" counts from 0, "height" and "width" are unknown and
@@ -147,53 +160,81 @@ def tables_from_dicts(
         id_map: the metadata's thing_dataset_id_to_contiguous_id, if there is one.
 
     Raises:
-        InputError: for an image or annotation that cannot be used, naming it.
+        InputError: if there is no image.
     """
     if not len(dicts):
         raise InputError(f"data set {name!r} has no images")
-    image_ids, objects = [], []
-    for index, record in enumerate(dicts):
-        where = f"data set {name!r}: image {index}"
-        if not isinstance(record, dict):
-            raise InputError(f"{where} is {show(record)} instead of a dict")
-        image_ids.append(record.get("image_id", index))
-        _check_image(record, where)
-        for number, annotation in enumerate(record.get("annotations") or ()):
-            place = f"{where} ({record['file_name']}), annotation {number}"
-            objects.append((index, *_read_annotation(annotation, place)))
-    _check_ids(image_ids, name)
-    classes = [label for _, label, _, _, _ in objects]
-    names = (
-        list(class_names) if class_names else [str(k) for k in range(max(classes, default=0) + 1)]
+    rows = [_plain(record, _IMAGE_FIELDS) for record in dicts]
+    places = [f"image {index}{_path_of(row)}" for index, row in enumerate(rows)]
+    images = Records(rows, "image", places)
+    paths, sizes = read_files(images, default=None)
+    ids = images.read("image_id", {int, float, str}, "a number or text", default=None)
+    ids = [index if value is None else value for index, value in enumerate(ids)]
+    images.reject_repeated(ids)
+    lists = images.read("annotations", {list, tuple}, "a list", default=(), placeholder=())
+    owners = np.array([i for i, some in enumerate(lists) for _ in some], dtype=np.int64)
+    annotations = Records(
+        [_plain(annotation, _FIELDS) for some in lists for annotation in some],
+        "annotation",
+        [f"{places[i]}, annotation {n}" for i, some in enumerate(lists) for n in range(len(some))],
     )
-    if classes and max(classes) >= len(names):
-        raise InputError(
-            f"data set {name!r} has an object of category_id {max(classes)}, but thing_classes in its metadata names "
-            f"{len(names)} classes (0 to {len(names) - 1})"
-        )
-    ids = {index: class_id for class_id, index in (id_map or {}).items()}
-    boxes = np.array([box for _, _, box, _, _ in objects], dtype=np.float64).reshape(-1, 4)
-    areas = np.array([area for *_, area in objects], dtype=np.float64)
+    labels = _read_labels(annotations, class_names)
+    modes = annotations.read("bbox_mode", {BoxMode, int}, _MODE, placeholder=BoxMode.XYWH_ABS)
+    annotations.require("bbox_mode", modes, _MODES.__contains__, f"which must be {_MODE}")
+    boxes = read_boxes(annotations, labels)
+    is_corners = np.array([mode == BoxMode.XYXY_ABS for mode in modes], dtype=bool)
     with np.errstate(over="ignore", invalid="ignore"):
-        own = boxes[:, 2] * boxes[:, 3]
-    return CocoTables(
-        image_ids=image_ids,
-        file_names=[str(record["file_name"]) for record in dicts],
-        sizes=np.array(
-            [[record.get(k) or np.inf for k in ("width", "height")] for record in dicts],
-            dtype=np.float64,
-        ).reshape(-1, 2),
-        class_ids=[ids.get(k, None if ids else k) for k in range(len(names))],
+        boxes[is_corners, 2:] -= boxes[is_corners, :2]
+    areas, is_crowd = read_areas(annotations, boxes), read_crowds(annotations)
+    names = list(class_names or map(str, range(max(labels, default=0) + 1)))
+    ids_of = {index: class_id for class_id, index in (id_map or {}).items()}
+    good, rows = np.flatnonzero(images.good), np.flatnonzero(annotations.good & images.good[owners])
+    tables = CocoTables(
+        image_ids=[ids[i] for i in good],
+        file_names=[paths[i] for i in good],
+        sizes=sizes[good],
+        class_ids=[ids_of.get(k, None if ids_of else k) for k in range(len(names))],
         class_names=names,
-        annotation_ids=[None] * len(objects),
-        positions=np.arange(len(objects)),
-        image_index=np.array([index for index, *_ in objects], dtype=np.int64),
-        class_index=np.array(classes, dtype=np.int64),
-        boxes=boxes,
-        areas=np.where(np.isfinite(areas) & (areas >= 0), areas, own),
-        is_crowd=np.array([crowd for *_, crowd, _ in objects], dtype=bool),
-        has_annotations=any("annotations" in record for record in dicts),
+        annotation_ids=[None] * len(rows),
+        positions=rows,
+        image_index=(np.cumsum(images.good) - 1)[owners[rows]],
+        class_index=np.array(labels, dtype=np.int64)[rows],
+        boxes=boxes[rows],
+        areas=areas[rows],
+        is_crowd=is_crowd[rows],
+        has_annotations=any("annotations" in row for row in dicts if isinstance(row, dict)),
     )
+    return CocoFile(tables, [*images.problems, *annotations.problems], [], [])
+
+
+def _read_labels(annotations: Records, class_names: Sequence[str] | None) -> list[int]:
+    key = "category_id"
+    labels = annotations.read(key, {int}, "0 or more", convert=whole_number, placeholder=0)
+    annotations.require(key, labels, lambda label: label >= 0, "which must be 0 or more", 0)
+    if class_names:
+        count = len(class_names)
+        said = f"but thing_classes in the metadata names {count} classes (0 to {count - 1})"
+        annotations.require(key, labels, lambda label: label < count, said, 0)
+    return labels
+
+
+def _plain(record: Any, fields: Collection[str]) -> Any:
+    """The fields of a dict, with Python's numbers and lists for those of numpy and torch."""
+    if not isinstance(record, dict):
+        return record
+    return {key: _plain_value(record[key]) for key in fields if key in record}
+
+
+def _plain_value(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    is_box = isinstance(value, list | tuple) and len(value) == 4
+    return [_plain_value(v) for v in value] if is_box else value
+
+
+def _path_of(row: Any) -> str:
+    path = row.get("file_name") if isinstance(row, dict) else None
+    return f" ({path})" if isinstance(path, str) and is_writable(path) else ""
 
 
 def _check_sizes(tables: CocoTables, actual: np.ndarray, name: str) -> None:
@@ -206,61 +247,3 @@ def _check_sizes(tables: CocoTables, actual: np.ndarray, name: str) -> None:
             f"{int(wrong.sum())} of {len(actual)} images of {name} have another size than it says, the first is "
             f"{tables.file_names[first]}: {width}x{height} instead of {said_w}x{said_h} (width x height)"
         )
-
-
-def _check_image(record: dict, where: str) -> None:
-    path = record.get("file_name")
-    if not isinstance(path, str) or not path or not is_writable(path):
-        raise InputError(f"{where} has file_name {show(path)}, which is no file's name")
-    for key in ("width", "height"):
-        side = record.get(key)
-        if side is not None and not (_is_whole(side) and side > 0):
-            raise InputError(f"{where} ({path}) has {key} {show(side)}, which is no size in pixels")
-    if not isinstance(record.get("annotations") or (), list | tuple):
-        raise InputError(f"{where} ({path}) has annotations that are no list")
-
-
-def _read_annotation(annotation: Any, place: str) -> tuple[int, list[float], bool, float]:
-    """Class, box as (x, y, width, height), whether it is a crowd, area or NaN."""
-    if not isinstance(annotation, dict):
-        raise InputError(f"{place} is {show(annotation)} instead of a dict")
-    label, crowd = annotation.get("category_id"), annotation.get("iscrowd", 0)
-    if not _is_whole(label) or label < 0:
-        raise InputError(f"{place} has category_id {show(label)}, which must be 0 or more")
-    if crowd not in (0, 1):
-        raise InputError(f"{place} has iscrowd {show(crowd)}, which must be 0 or 1")
-    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
-    try:
-        box = [float(v) for v in box]
-    except (TypeError, ValueError, OverflowError):
-        box = []
-    if len(box) != 4:
-        raise InputError(
-            f"{place} has bbox {show(annotation.get('bbox'))}, which is no list of four numbers"
-        )
-    if mode not in _MODES:
-        raise InputError(
-            f"{place} has bbox_mode {show(mode)}, which must be BoxMode.XYXY_ABS or BoxMode.XYWH_ABS"
-        )
-    if mode == BoxMode.XYXY_ABS:
-        box = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-    area = annotation.get("area")
-    usable = isinstance(area, numbers.Real) and not isinstance(area, bool)
-    return int(label), box, bool(crowd), float(area) if usable else np.nan
-
-
-def _check_ids(image_ids: list, name: str) -> None:
-    try:
-        repeated = len(set(image_ids)) < len(image_ids)
-    except TypeError as error:
-        raise InputError(
-            f"data set {name!r} has an image_id that is neither number nor text"
-        ) from error
-    if repeated:
-        seen: set = set()
-        twice = next(i for i in image_ids if i in seen or seen.add(i))
-        raise InputError(f"data set {name!r} has two images with image_id {show(twice)}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
