@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,43 +77,50 @@ TOO_MANY_OBJECTS = "more objects than queries"
 NO_OBJECTS = "no object to learn from"
 
 
-def finding(kind: str, count: int, examples: Iterable[str], remedy: str = "") -> Finding:
+def found(
+    kind: str, rows: Sequence, show: Callable[[Any], str] = str, remedy: str = ""
+) -> list[Finding]:
+    """One finding, or none where there is no row.
+
+    Args:
+        kind: of fault or hint.
+        rows: what has it, such as numbers of objects.
+        show: names a row.
+        remedy: what can be done where ``--fix`` does nothing.
+    """
+    if not len(rows):
+        return []
+    examples = [show(row) for row in rows[:MAX_EXAMPLES]]
     fixable = kind in REMEDIES
-    shown = [text for text, _ in zip(examples, range(MAX_EXAMPLES), strict=False)]
-    return Finding(kind, count, REMEDIES[kind] if fixable else remedy, fixable, shown)
+    return [Finding(kind, len(rows), REMEDIES.get(kind, remedy), fixable, examples)]
 
 
 def find_lack_of_objects(tables: CocoTables) -> list[Finding]:
     """Of a data set without any object to train on."""
     if not tables.is_crowd.all():
         return []
-    crowds = int(tables.is_crowd.sum())
+    crowds = len(tables.is_crowd)
     said = f"all {crowds} objects are crowds (iscrowd or ignore is 1), which training leaves out"
     if not tables.has_annotations:
         said = "the file has no list 'annotations'"
     elif not crowds:
         said = "the list 'annotations' is empty"
     remedy = "annotate objects; nothing can be learned without"
-    return [finding(NO_OBJECTS, len(tables.image_ids), [said], remedy)]
+    return [Finding(NO_OBJECTS, len(tables.image_ids), remedy, fixable=False, examples=[said])]
 
 
 def find_record_faults(file: CocoFile) -> list[Finding]:
     """Records that cannot be read, and ids that do not fit together."""
-    found = []
     by_kind = collections.defaultdict(list)
     for problem in file.problems:
         by_kind[problem.kind].append(problem.sentence)
-    counts = {kind: len(sentences) for kind, sentences in by_kind.items()}
-    if file.tables.of_unknown_images:
-        counts[UNKNOWN_IMAGE] = file.tables.of_unknown_images
-        by_kind[UNKNOWN_IMAGE] = by_kind[UNKNOWN_IMAGE] or file.tables.unknown_image_examples
-    for kind in REMEDIES:
-        if kind in counts:
-            found.append(finding(kind, counts[kind], by_kind[kind]))
-    if file.renamed:
-        sentences = [f"{old!r}, here called {new!r}" for old, new in file.renamed]
-        found.append(finding("category name used twice", len(sentences), sentences))
-    return found
+    faults = {kind: found(kind, by_kind[kind]) for kind in REMEDIES}
+    unknown = file.tables.of_unknown_images
+    if unknown:
+        (fault,) = faults[UNKNOWN_IMAGE] or found(UNKNOWN_IMAGE, file.tables.unknown_image_examples)
+        faults[UNKNOWN_IMAGE] = [fault._replace(count=unknown)]
+    renamed = [f"{old!r}, here called {new!r}" for old, new in file.renamed]
+    return [*itertools.chain(*faults.values()), *found("category name used twice", renamed)]
 
 
 def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Finding]:
@@ -121,27 +130,28 @@ def find_annotation_faults(tables: CocoTables, *, num_queries: int) -> list[Find
         tables: of the readable records.
         num_queries: of the model; an image with more objects cannot be detected whole.
     """
-    found = _find_id_faults(tables)
+    faults, ids = [], tables.annotation_ids
+    # The user's own code gives no ids, and needs none.
+    if tables.from_json and not set(map(type, ids)) <= {int, str}:
+        absent = [i for i, value in enumerate(ids) if not is_id(value)]
+        faults += found("annotation without id", absent, tables.describe)
+    faults += found("duplicate annotation id", repeated_ids(ids), tables.describe)
+    box = functools.partial(show_box, tables)
     if not tables.box_format.is_coco:
-        examples = (show_box(tables, i) for i in range(len(tables.boxes)))
         remedy = "multiply them by the image's size; nothing tells whether they start at a corner or at the centre"
-        found.append(finding(wrong_format(tables.box_format), len(tables.boxes), examples, remedy))
+        faults += found(wrong_format(tables.box_format), range(len(tables.boxes)), box, remedy)
     for kind, mask in tables.faults.named().items():
-        rows = np.flatnonzero(mask)
-        if rows.size:
-            examples = (show_box(tables, i) for i in rows)
-            found.append(finding(f"box {kind}", int(rows.size), examples))
+        faults += found(f"box {kind}", np.flatnonzero(mask), box)
     counts = objects_per_image(tables)
     crowded = np.flatnonzero(counts > num_queries)
-    if crowded.size:
-        order = crowded[np.argsort(-counts[crowded], kind="stable")]
-        examples = (
+    return faults + found(
+        TOO_MANY_OBJECTS,
+        crowded[np.argsort(-counts[crowded], kind="stable")],
+        lambda i: (
             f"image (id {tables.image_ids[i]}) {tables.file_names[i]} has {counts[i]} objects"
-            for i in order
-        )
-        remedy = f"set model.decoder.num_queries above {counts.max()}, it is {num_queries}"
-        found.append(finding(TOO_MANY_OBJECTS, int(crowded.size), examples, remedy))
-    return found
+        ),
+        f"set model.decoder.num_queries above {counts.max(initial=0)}, it is {num_queries}",
+    )
 
 
 def objects_per_image(tables: CocoTables) -> np.ndarray:
@@ -168,25 +178,6 @@ def repeated_ids(ids: Sequence) -> list[int]:
 
 def is_id(value) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def _find_id_faults(tables: CocoTables) -> list[Finding]:
-    found = []
-    ids = tables.annotation_ids
-    absent = []
-    # The user's own code gives no ids, and needs none.
-    if tables.from_json and not set(map(type, ids)) <= {int, str}:
-        absent = [i for i, value in enumerate(ids) if not is_id(value)]
-    if absent:
-        found.append(
-            finding("annotation without id", len(absent), (tables.describe(i) for i in absent))
-        )
-    again = repeated_ids(ids)
-    if again:
-        found.append(
-            finding("duplicate annotation id", len(again), (tables.describe(i) for i in again))
-        )
-    return found
 
 
 def show_box(tables: CocoTables, index: int) -> str:

@@ -21,7 +21,7 @@ from smca.data.image_file import (
 from smca.data.image_files import DENIED, MISSING, file_problem
 from smca.errors import InputError
 
-from .findings import Finding, finding
+from .findings import Finding, found
 
 _CHUNK = 32
 NO_PERMISSION = f"image file: {DENIED}"
@@ -105,27 +105,24 @@ def find_image_faults(
         paths, states: of N files.
         stated: (N, 2) float64 (width, height) in pixels that the annotations give, inf where they give none.
     """
-    missing = [path for path, state in zip(paths, states, strict=True) if state.error == MISSING]
-    denied = [path for path, state in zip(paths, states, strict=True) if state.is_denied]
-    unreadable = [
-        f"{path}: {state.error}"
-        for path, state in zip(paths, states, strict=True)
-        if state.error not in ("", MISSING, DENIED)
-    ]
-    other = []
+    errors: dict[str, list[str]] = {MISSING: [], DENIED: []}
+    unreadable, other = [], []
     for path, state, (width, height) in zip(paths, states, stated.tolist(), strict=True):
-        if state.size is None or width == np.inf or state.size == (width, height):
-            continue
-        note = ", turned by its EXIF data" if state.turned and state.size == (height, width) else ""
-        size = "x".join(map(str, state.size))
-        other.append(f"{path} is {size}{note}, stated as {width:.0f}x{height:.0f}")
-    found = (
-        ("missing image file", missing),
-        (NO_PERMISSION, denied),
-        ("unreadable image file", unreadable),
-        ("image of another size", other),
-    )
+        if state.error in errors:
+            errors[state.error].append(path)
+        elif state.size is None:
+            unreadable.append(f"{path}: {state.error}")
+        elif width != np.inf and state.size != (width, height):
+            swapped = state.turned and state.size == (height, width)
+            note = ", turned by its EXIF data" if swapped else ""
+            size = "x".join(map(str, state.size))
+            other.append(f"{path} is {size}{note}, stated as {width:.0f}x{height:.0f}")
     advice = (
         "get the permission to read it and to enter its folder; --fix writes nothing until then"
     )
-    return [finding(kind, len(texts), texts, advice) for kind, texts in found if texts]
+    return [
+        *found("missing image file", errors[MISSING]),
+        *found(NO_PERMISSION, errors[DENIED], remedy=advice),
+        *found("unreadable image file", unreadable),
+        *found("image of another size", other),
+    ]
