@@ -63,16 +63,17 @@ def find_hints(tables: CocoTables, root: str, states: Sequence[ImageState]) -> l
 
 
 def _doubled_boxes(tables: CocoTables) -> list[Finding]:
-    keys = np.column_stack([tables.image_index, tables.class_index, tables.boxes])
-    rows = np.flatnonzero(np.isfinite(keys).all(axis=1) & ~tables.is_crowd)
+    rows = np.flatnonzero(np.isfinite(tables.boxes).all(axis=1) & ~tables.is_crowd)
+    columns = [c[rows] for c in (tables.image_index, tables.class_index, *tables.boxes.T)]
     # The same objects stand one after the other, in the order of the file.
-    order = rows[np.lexsort(keys[rows].T)]
-    again = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    order = np.lexsort(columns)
+    again = np.all([c[order[1:]] == c[order[:-1]] for c in columns], axis=0)
+    doubled = np.sort(rows[order[1:][again]])
 
     def show(index: int) -> str:
         return f"{tables.describe(index)} in {tables.file_names[tables.image_index[index]]}"
 
-    return found("box drawn twice", np.sort(order[1:][again]), show, _DOUBLED_BOX)
+    return found("box drawn twice", doubled, show, _DOUBLED_BOX)
 
 
 def _doubtful_boxes(tables: CocoTables) -> Iterator[Finding]:
