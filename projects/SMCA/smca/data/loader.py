@@ -1,7 +1,6 @@
 """Batches whose content follows from (seed, position) alone, so that a loader's state is one number."""
 
 import atexit
-import copy
 import multiprocessing
 import os
 import random
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from detectron2.data import DatasetFromList
+from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -78,7 +78,7 @@ class TrainLoader:
             batch_sampler=sampler,
             num_workers=self.num_workers,
             multiprocessing_context=_worker_context(self.num_workers),
-            collate_fn=_as_list,
+            collate_fn=trivial_batch_collator,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_IgnoreSignals(self._closing),
             # Workers' own seeds are never used; this keeps the main process's generator untouched.
@@ -175,7 +175,8 @@ class _PositionedDataset(Dataset):
         # Not torch.manual_seed, which seeds CUDA's generators, too.
         torch.default_generator.manual_seed(word)
         try:
-            return self.mapper(copy.deepcopy(self.dataset[index]))
+            # Unpickled each time, so the mapper may change it.
+            return self.mapper(self.dataset[index])
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
@@ -225,7 +226,7 @@ def build_test_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         multiprocessing_context=_worker_context(num_workers),
-        collate_fn=_as_list,
+        collate_fn=trivial_batch_collator,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -240,6 +241,8 @@ def _worker_context(num_workers: int) -> str | None:
 
 
 class _MappedDataset(Dataset):
+    """Unlike Detectron2's ``MapDataset`` it never replaces an image for which the mapper returns None."""
+
     def __init__(self, dataset: DatasetFromList, mapper: Callable[[dict], dict]):
         self.dataset = dataset
         self.mapper = mapper
@@ -248,8 +251,4 @@ class _MappedDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict:
-        return self.mapper(copy.deepcopy(self.dataset[index]))
-
-
-def _as_list(batch: list[dict]) -> list[dict]:
-    return batch
+        return self.mapper(self.dataset[index])

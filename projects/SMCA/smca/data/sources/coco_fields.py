@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from smca.errors import InputError
+from smca.text import clip
 
 _MISSING = object()
 
@@ -204,8 +205,7 @@ class Records:
 def show(value: Any) -> str:
     """A value on one short line."""
     text = ascii(value) if isinstance(value, str) else str(value)
-    text = " ".join(text.split())
-    return text if len(text) <= 50 else f"{text[:47]}..."
+    return clip(" ".join(text.split()), 50)
 
 
 def whole_number(value: Any) -> int:
