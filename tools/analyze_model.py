@@ -17,10 +17,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from smca import model_zoo
 from smca.analysis import PAPER, analyze_experiments, as_data, describe_environment, format_tables
 from smca.device import find_device
-from smca.experiments import load_config_file
+from smca.errors import InputError
+from smca.experiments import list_configs, load_experiment
 from smca.whole_file import replacing
 
 
@@ -28,29 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments of the model zoo")
-    parser.add_argument("--all", action="store_true", help="every experiment of the model zoo")
-    parser.add_argument("--config-file", metavar="F", help="a LazyConfig of your own")
-    parser.add_argument(
-        "--input-size",
-        type=image_size,
-        metavar="HxW",
-        help="pixels (default: a 4:3 image at the config's test size, for COCO 800x1066)",
-    )
-    parser.add_argument(
-        "--num-classes",
-        type=int,
-        default=80,
-        metavar="N",
-        help="of configs that take theirs from your data (default: %(default)s, as COCO has)",
-    )
-    parser.add_argument("--latency", action="store_true", help="measure the time per image too")
-    parser.add_argument(
-        "--repeat", type=int, default=10, metavar="N", help="timed rounds (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="for --latency: auto, cpu, cuda, cuda:1")
-    parser.add_argument("--markdown", action="store_true", help="write markdown tables")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
+    # fmt: off
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="experiments of the model zoo, or files of your own")
+    add("--all", action="store_true", help="every experiment of the model zoo")
+    add("--config-file", metavar="F", help="a LazyConfig of your own")
+    add("--input-size", type=image_size, metavar="HxW",
+        help="pixels (default: a 4:3 image at the config's test size, for COCO 800x1066)")
+    add("--num-classes", type=int, default=80, metavar="N",
+        help="of configs that take theirs from your data (default: %(default)s, as COCO has)")
+    add("--latency", action="store_true", help="measure the time per image too")
+    add("--repeat", type=int, default=10, metavar="N", help="timed rounds (default: %(default)s)")
+    add("--device", default="auto", help="for --latency: auto, cpu, cuda, cuda:1")
+    add("--markdown", action="store_true", help="write markdown tables")
+    add("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
+    # fmt: on
     return parser
 
 
@@ -82,8 +74,10 @@ def main(argv: list[str] | None = None) -> int:
         print(format_tables(experiments, markdown=args.markdown))
         print(f"\nRun on {describe_environment(device)}.")
         if args.json:
-            _write_json(args.json, as_data(experiments, device))
-    except (ValueError, OSError) as error:
+            content = json.dumps(as_data(experiments, device), indent=2)
+            with replacing(args.json) as partial:
+                partial.write_text(f"{content}\n")
+    except (InputError, OSError) as error:
         print(f"analyze_model.py: {error}", file=sys.stderr)
         return 1
     return 0
@@ -92,21 +86,16 @@ def main(argv: list[str] | None = None) -> int:
 def _configs(args: argparse.Namespace) -> dict[str, DictConfig]:
     names = list(args.names)
     if args.all:
-        known = model_zoo.list_configs()
+        known = list_configs()
         names += [name for name in PAPER if name in known]
         names += [name for name in known if name not in PAPER]
-    configs = {name: model_zoo.get_config(name) for name in names}
     if args.config_file:
-        configs[args.config_file] = load_config_file(args.config_file)
+        names.append(args.config_file)
+    configs = {name: load_experiment(name) for name in names}
     for config in configs.values():
         if "num_classes" in config.model and config.model.num_classes is None:
             config.model.num_classes = args.num_classes
     return configs
-
-
-def _write_json(path: Path, data: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(data, indent=2) + "\n")
 
 
 if __name__ == "__main__":

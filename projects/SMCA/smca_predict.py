@@ -64,91 +64,37 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="image or video files, folders, or patterns such as 'a/**/*.jpg'",
-    )
-    parser.add_argument(
-        "--camera", type=int, metavar="N", help="a camera by its number, until Ctrl-C"
-    )
-    parser.add_argument(
-        "--recursive", "-r", action="store_true", help="take the folders below a folder, too"
-    )
-    _add_model_options(parser.add_argument_group("model"))
-    _add_detection_options(parser.add_argument_group("detections"))
-    _add_result_options(parser.add_argument_group("results (without any they are printed)"))
-    return parser
+    # fmt: off
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="image or video files, folders, or patterns such as 'a/**/*.jpg'")
+    add("--camera", type=int, metavar="N", help="a camera by its number, until Ctrl-C")
+    add("--recursive", "-r", action="store_true", help="take the folders below a folder, too")
 
+    add = parser.add_argument_group("model").add_argument
+    add("--weights", required=True, metavar="FILE", help="a checkpoint, its URL, or smca://NAME of a published one")
+    add("--config-file", metavar="CONFIG",
+        help="name in the model zoo or .py file, for a checkpoint that does not describe its model")
+    add("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
+    add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    add("--batch-size", type=int, default=8, metavar="N", help="most images at a time (default: %(default)s)")
 
-def _add_model_options(model: argparse._ArgumentGroup) -> None:
-    model.add_argument(
-        "--weights",
-        required=True,
-        metavar="FILE",
-        help="a checkpoint, its URL, or smca://NAME of a published one",
-    )
-    model.add_argument(
-        "--config-file",
-        metavar="CONFIG",
-        help="name in the model zoo or .py file, for a checkpoint that does not describe its model",
-    )
-    model.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)"
-    )
-    model.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
-    model.add_argument(
-        "--batch-size",
-        type=int,
-        default=8,
-        metavar="N",
-        help="most images at a time (default: %(default)s)",
-    )
+    add = parser.add_argument_group("detections").add_argument
+    add("--threshold", type=float, default=0.5, metavar="T", help="lowest score (default: %(default)s)")
+    add("--max-detections", type=int, metavar="N", help="most per image (default: as in the config)")
+    add("--max-pixels", type=int, default=100_000_000, metavar="N",
+        help="refuse image files that claim more pixels (default: %(default)s)")
+    add("--max-frames", type=int, metavar="N", help="most frames of a video or camera")
 
-
-def _add_detection_options(found: argparse._ArgumentGroup) -> None:
-    found.add_argument(
-        "--threshold",
-        type=float,
-        default=0.5,
-        metavar="T",
-        help="lowest score (default: %(default)s)",
-    )
-    found.add_argument(
-        "--max-detections", type=int, metavar="N", help="most per image (default: as in the config)"
-    )
-    found.add_argument(
-        "--max-pixels", type=int, default=100_000_000, metavar="N",
-        help="refuse image files that claim more pixels (default: %(default)s)",
-    )  # fmt: skip
-    found.add_argument(
-        "--max-frames", type=int, metavar="N", help="most frames of a video or camera"
-    )
-
-
-def _add_result_options(results: argparse._ArgumentGroup) -> None:
-    results.add_argument(
-        "--output",
-        metavar="DIR",
-        help="annotated images and videos, in folders as those below an input folder",
-    )
-    results.add_argument(
-        "--json",
-        metavar="FILE",
+    add = parser.add_argument_group("results (without any they are printed)").add_argument
+    add("--output", metavar="DIR", help="annotated images and videos, in folders as those below an input folder")
+    add("--json", metavar="FILE",
         help="COCO results; images are numbered from 0, with their file_name, classes from 0. Beside results.json, "
-        "results.images.json lists all images, those without detections too. '-' is standard output",
-    )
-    results.add_argument(
-        "--coco-json",
-        metavar="FILE",
-        help="annotation file whose image and category ids --json has instead",
-    )
-    results.add_argument(
-        "--csv",
-        metavar="FILE",
-        help="a line per detection, and one with empty cells per image without; '-' is standard output",
-    )
+        "results.images.json lists all images, those without detections too. '-' is standard output")
+    add("--coco-json", metavar="FILE", help="annotation file whose image and category ids --json has instead")
+    add("--csv", metavar="FILE",
+        help="a line per detection, and one with empty cells per image without; '-' is standard output")
+    # fmt: on
+    return parser
 
 
 def _let_threads_sleep() -> None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 
 from helpers.builders import ROOT
 from smca import model_zoo
@@ -16,6 +17,7 @@ from smca.analysis import (
     input_size,
     time_ratio,
 )
+from smca.errors import InputError
 
 # Not in the paper's tables.
 ONLY_RELEASED = {"deformable_detr_refine_r50_50ep", "deformable_detr_two_stage_r50_50ep"}
@@ -190,6 +192,29 @@ def test_a_model_that_fails_is_named():
 
     with pytest.raises(ValueError, match=r"model of config mine fails on a 64x96 .*'Many'"):
         analyze_experiments({"mine": config}, size=(64, 96))
+
+
+def test_a_field_that_refers_to_none_is_named():
+    config = model_zoo.get_config("digits/smca")
+    del config.model.neck
+    with pytest.raises(
+        InputError, match=r"model of config mine fails .*'neck.embed_dim' not found"
+    ):
+        analyze_experiments({"mine": config}, size=(64, 96))
+
+
+def test_a_fault_of_a_models_code_keeps_its_error_and_names_the_config():
+    config = model_zoo.get_config("digits/smca")
+    config.model.postprocessor = L(Faulty)()
+
+    with pytest.raises(ZeroDivisionError) as error:
+        analyze_experiments({"mine": config}, size=(64, 96))
+    assert error.value.__notes__ == ["This is the model of config mine."]
+
+
+class Faulty:
+    def __init__(self):
+        raise ZeroDivisionError
 
 
 def test_tables_without_the_paper_have_no_accuracy():

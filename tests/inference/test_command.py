@@ -255,7 +255,7 @@ def test_annotations_that_are_nested_too_deeply(weights, photos, tmp_path, capsy
     annotations.write_text("[" * 100_000)
     assert run(weights, photos, "--json", tmp_path / "r.json", "--coco-json", annotations) == 2
     assert capsys.readouterr().err == (
-        f"smca-predict: {annotations} is no COCO json: its values are nested too deeply\n"
+        f"smca-predict: {annotations} is no COCO json: it is nested too deeply\n"
     )
 
 

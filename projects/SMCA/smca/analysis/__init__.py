@@ -8,8 +8,7 @@ from .complexity import (
     count_parameters,
 )
 from .experiment import Experiment, Latency, analyze_experiments, input_size, measure_latencies
-from .paper import DETR, PAPER, PaperResult, time_ratio
-from .released import RELEASED, ReleasedResult
+from .paper import DETR, PAPER, RELEASED, PaperResult, ReleasedResult, time_ratio
 from .table import as_data, describe_environment, format_tables
 
 __all__ = [

@@ -10,14 +10,13 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from smca import model_zoo
 from smca.description.model_data import lazy_model_as_data
 from smca.errors import InputError
+from smca.experiments import load_experiment
 
 from .complexity import Complexity, analyze
 from .latency import detection_call, measure_in_turns, ratio_of_rounds
-from .paper import DETR, PAPER, PaperResult
-from .released import RELEASED, ReleasedResult
+from .paper import DETR, PAPER, RELEASED, PaperResult, ReleasedResult
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def analyze_experiments(
         device: where latency is measured, by default the CPU.
 
     Raises:
-        InputError: naming the config, if it cannot be built or counted.
+        InputError: naming the config, if its model refuses what it is given, or is none that is known here.
     """
     sizes = {name: size or input_size(name, config) for name, config in configs.items()}
     counted = _count(configs, sizes)
@@ -79,12 +78,9 @@ def analyze_experiments(
         )
     return [
         Experiment(
-            name,
-            sizes[name],
-            counted[name],
-            latencies.get(name),
-            PAPER.get(name),
-            RELEASED.get(name),
+            *(name, sizes[name], counted[name], latencies.get(name)),
+            paper=PAPER.get(name),
+            released=RELEASED.get(name),
         )
         for name in configs
     ]
@@ -117,7 +113,7 @@ def measure_latencies(
 
     Equal models at equal sizes are timed once.
     """
-    detr = model_zoo.get_config(DETR).model
+    detr = load_experiment(DETR).model
     calls, keys = {}, {}
 
     def add(model: DictConfig, size: tuple[int, int]) -> str:
@@ -144,17 +140,19 @@ def _count(
     known: dict[str, Complexity] = {}
     counted = {}
     for name, config in configs.items():
-        key = _model_key(config.model, sizes[name])
-        if key not in known:
-            try:
+        try:
+            key = _model_key(config.model, sizes[name])
+            if key not in known:
                 known[key] = analyze(config.model, sizes[name])
-            # A model of the user's own may fail in any way; the name of its config is what helps.
-            except Exception as error:
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                size = "x".join(map(str, sizes[name]))
-                raise InputError(
-                    f"the model of config {name} fails on a {size} image: {reason}"
-                ) from error
+        except (InputError, OmegaConfBaseException) as error:
+            size = "x".join(map(str, sizes[name]))
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"the model of config {name} fails on a {size} image: {reason}"
+            ) from error
+        except Exception as error:
+            error.add_note(f"This is the model of config {name}.")
+            raise
         counted[name] = known[key]
     return counted
 

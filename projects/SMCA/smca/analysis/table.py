@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -22,13 +23,15 @@ _MISSING = "–"
 # Title, value and decimals; None of them writes the number as it is.
 _Column = tuple[str, Callable[[Experiment], float | None], int | None]
 
-_ACCURACY = (
-    ("AP", "ap"),
-    ("AP50", "ap50"),
-    ("AP75", "ap75"),
-    ("APS", "ap_s"),
-    ("APM", "ap_m"),
-    ("APL", "ap_l"),
+_IN_PAPER: tuple[_Column, ...] = tuple(
+    (f"paper: {title}", attrgetter(f"paper.{key}"), None)
+    for title, key in {
+        "epochs": "epochs", "AP": "ap", "AP50": "ap50", "AP75": "ap75", "APS": "ap_s", "APM": "ap_m", "APL": "ap_l",
+    }.items()
+)  # fmt: skip
+_IN_RELEASE: tuple[_Column, ...] = tuple(
+    (f"release: {title}", attrgetter(f"released.{key}"), None)
+    for title, key in {"AP": "ap", "APS": "ap_s", "APM": "ap_m", "APL": "ap_l"}.items()
 )
 
 
@@ -41,13 +44,13 @@ def format_tables(experiments: Sequence[Experiment], *, markdown: bool = False) 
     if in_paper:
         blocks += [
             "Box AP on COCO val2017, all numbers the paper's:",
-            _table(in_paper, _accuracy_columns(), style, with_size=False),
+            _table(in_paper, _IN_PAPER, style, with_size=False),
         ]
     released = [e for e in experiments if e.released is not None]
     if released:
         blocks += [
             "Box AP on COCO val2017 as the authors report it of what they released:",
-            _table(released, _released_columns(), style, with_size=False),
+            _table(released, _IN_RELEASE, style, with_size=False),
         ]
     return "\n\n".join(blocks)
 
@@ -121,23 +124,6 @@ def _cost_columns(measured: bool) -> list[_Column]:
 
 def _part(part: str) -> Callable[[Experiment], float]:
     return lambda e: e.complexity.trainable[part] / 1e6
-
-
-def _accuracy_columns() -> list[_Column]:
-    epochs: _Column = ("paper: epochs", lambda e: e.paper.epochs, None)
-    return [epochs, *((f"paper: {title}", _accuracy(key), None) for title, key in _ACCURACY)]
-
-
-def _released_columns() -> list[_Column]:
-    def value(key: str) -> Callable[[Experiment], float | None]:
-        return lambda e: getattr(e.released, key)
-
-    titles = [(title, key) for title, key in _ACCURACY if key not in ("ap50", "ap75")]
-    return [(f"release: {title}", value(key), None) for title, key in titles]
-
-
-def _accuracy(key: str) -> Callable[[Experiment], float | None]:
-    return lambda e: getattr(e.paper, key)
 
 
 def _table(

@@ -1,8 +1,8 @@
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from smca.data.sources.coco_json import load_coco_json
 from smca.errors import InputError
 
 
@@ -34,14 +34,10 @@ class CocoIds:
         Raises:
             InputError: if it is no such file, or has other classes than the model.
         """
+        content = load_coco_json(path, label=str(path))
         try:
-            content = json.loads(Path(path).read_bytes())
             images = {str(image["file_name"]): int(image["id"]) for image in content["images"]}
             categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror})") from error
-        except RecursionError as error:
-            raise InputError(f"{path} is no COCO json: its values are nested too deeply") from error
         # An id can be infinite: OverflowError.
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(

@@ -214,7 +214,7 @@ def _open_results(
     if args.json:
         path = None if _is_stdout(args.json) else Path(args.json)
         yield JsonResults(path, ids)
-        if any(option.startswith("--json's") for option, _ in _result_files(args)):
+        if path is not None and not is_written_in_place(path):
             yield ImagesJson(ImagesJson.beside(path), names, ids)
     if args.csv:
         yield CsvResults(None if _is_stdout(args.csv) else Path(args.csv), names)
