@@ -218,6 +218,15 @@ def test_bad_arguments(weights, photos, tmp_path, monkeypatch, capsys, arguments
     assert list(tmp_path.iterdir()) == [photos]
 
 
+def test_a_fault_of_code_keeps_its_traceback(weights, photos, monkeypatch):
+    def make_predictor(args):
+        raise ValueError("a fault of code")
+
+    monkeypatch.setattr(command, "_make_predictor", make_predictor)
+    with pytest.raises(ValueError, match="a fault of code"):
+        run(weights, photos)
+
+
 def test_coco_ids(weights, photos, tmp_path, capsys):
     annotations = tmp_path / "annotations.json"
     categories = [

@@ -7,6 +7,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from smca.data.image_file import MAX_PIXELS
+from smca.inference.command import prediction_run
 from smca.inference.command.output_names import OutputNames
 from smca.inference.command.prediction_run import PredictionRun
 
@@ -21,12 +22,6 @@ class _NothingFound:
             found.pred_boxes = Boxes(torch.zeros(0, 4))
             found.pred_classes = torch.zeros(0, dtype=torch.int64)
             yield found
-
-
-class _Broken(_NothingFound):
-    def stream(self, images):
-        for _ in images:
-            raise ValueError("a fault of code")
 
 
 def test_8_bits_stored_in_16_are_told_once(tmp_path):
@@ -58,7 +53,10 @@ def test_small_images_are_enlarged(tmp_path, size, expected):
     assert (drawn == (200, 100, 20)).all()
 
 
-def test_a_fault_of_code_is_no_bad_file(tmp_path):
-    Image.fromarray(np.zeros((6, 10, 3), np.uint8)).save(tmp_path / "x.png")
+def test_a_fault_of_code_is_no_bad_file(tmp_path, monkeypatch):
+    def read_image(path, **options):
+        raise ValueError("a fault of code")
+
+    monkeypatch.setattr(prediction_run, "read_image", read_image)
     with pytest.raises(ValueError, match="a fault of code"):
-        PredictionRun(predictor=_Broken()).predict_files([tmp_path / "x.png"])
+        PredictionRun(predictor=_NothingFound()).predict_files([tmp_path / "x.png"])
