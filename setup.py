@@ -41,6 +41,12 @@ PREDICT_REQUIRES = [
 TIMM_REQUIRES = [
     "timm>=1.0",
 ]
+EXPORT_REQUIRES = [
+    "onnx>=1.16",
+    # What PyTorch's exporter is made of.
+    "onnxscript>=0.5",
+    "onnxruntime>=1.19",
+]
 DEMO_REQUIRES = [
     *PREDICT_REQUIRES,
     "scikit-learn>=1.3",
@@ -49,6 +55,7 @@ DEMO_REQUIRES = [
 DEV_REQUIRES = [
     *DEMO_REQUIRES,
     *TIMM_REQUIRES,
+    *EXPORT_REQUIRES,
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -57,6 +64,7 @@ DEV_REQUIRES = [
 ]
 COMMANDS = {
     "smca-check-dataset": "smca.data_check.command:main",
+    "smca-export": "smca.export.command:main",
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
     "smca-predict": "smca_predict:main",
@@ -102,11 +110,17 @@ setup(
     packages=[*find_packages(SOURCE, include=["smca", "smca.*"]), *CONFIGS],
     package_data={"smca": ["**/*.json", "**/*.png"]},
     include_package_data=False,
-    py_modules=["smca_detectron2_recipe", "smca_install_detectron2", "smca_predict"],
+    py_modules=[
+        "smca_detectron2_recipe",
+        "smca_install_detectron2",
+        "smca_predict",
+        "smca_runtime",
+    ],
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "predict": PREDICT_REQUIRES,
         "timm": TIMM_REQUIRES,
+        "export": EXPORT_REQUIRES,
         "demo": DEMO_REQUIRES,
         "dev": DEV_REQUIRES,
     },

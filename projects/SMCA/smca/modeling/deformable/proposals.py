@@ -80,7 +80,7 @@ class EncoderProposals(nn.Module):
         """(B, N, 4) logits before refinement, infinite where a cell proposes none; (B, N, 1) bool whether it does."""
         boxes = []
         for index, level in enumerate(levels):
-            center = cell_centers(level).expand(len(level.tokens), -1, -1)
+            center = cell_centers(level).expand(level.tokens.shape[0], -1, -1)
             side = torch.full_like(center, self.base_side * 2**index)
             boxes.append(torch.cat([center, side], -1))
         boxes = torch.cat(boxes, 1)

@@ -60,8 +60,8 @@ class AnchorQueries(nn.Module):
         targets: Sequence[Target] | None = None,
     ) -> Queries:
         """Called as :class:`~smca.modeling.LearnedQueries`; positions are left to the decoder's ``query_position``."""
-        content = self.content.weight.expand(len(image_sizes), -1, -1)
-        anchors = self.anchors.weight.expand(len(image_sizes), -1, -1)
+        content = self.content.weight.expand(image_sizes.shape[0], -1, -1)
+        anchors = self.anchors.weight.expand(image_sizes.shape[0], -1, -1)
         if self.size_reference is not None:
             shift = (self.size_reference / image_sizes.to(anchors.dtype)).log()
             anchors = anchors + nn.functional.pad(shift, (2, 0))[:, None]

@@ -90,7 +90,7 @@ class SelectedQueries(nn.Module):
                 for values in (logits, hidden, proposals)
             )
             boxes = proposals + self.box(hidden)
-        content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
+        content = self.content.weight[: chosen.shape[1]].expand(chosen.shape[0], -1, -1)
         outputs = {"pred_logits": logits[None], "pred_boxes": boxes.sigmoid()[None]}
         return Queries(
             content=content,

@@ -1,0 +1,148 @@
+"""Whether what an exported file gives is what the model gives."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smca.errors import InputError
+from smca.modeling import SMCA
+
+from .graph import RAW_OUTPUTS
+
+Run = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
+"""Takes images and sizes, gives outputs by name."""
+
+TOLERANCE = 1e-4
+"""Of logits and boxes in float32."""
+
+CASES: tuple[tuple[Sequence[tuple[int, int]], tuple[int, int]], ...] = (
+    (((75, 109),), (0, 0)),
+    (((64, 96),), (0, 0)),
+    (((33, 150),), (20, 7)),
+    (((90, 61), (40, 101), (77, 77)), (0, 0)),
+    (((131, 200),), (0, 0)),
+)
+"""(height, width) of the images of a batch, and how many rows and columns it is padded beyond the largest."""
+
+_LARGEST_SCALE = 16
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest one of an output from the model's, and the mean one.
+
+    Attributes:
+        output: its name.
+        largest, mean: absolute, over all elements of all images; NaN where one of the two is not finite.
+        where: the images of the largest.
+    """
+
+    output: str
+    largest: float
+    mean: float
+    where: str
+
+
+def compare(model: SMCA, run: Run, *, isolates: bool, scale: int = 1) -> list[Difference]:
+    """How far the outputs are from those of the model, on images of noise.
+
+    Args:
+        model: in evaluation mode.
+        run: the exported file.
+        isolates: compare with each image alone; else with the same batch, and leave out padding beyond it.
+        scale: of the images' sides, see :func:`query_scale`.
+
+    Returns:
+        One per raw output.
+    """
+    found: dict[str, list[tuple[float, float, str]]] = {name: [] for name in RAW_OUTPUTS}
+    generator = torch.Generator().manual_seed(0)
+    for sizes, beyond in CASES:
+        sizes = [(height * scale, width * scale) for height, width in sizes]
+        images = [torch.randint(256, (3, *size), generator=generator).float() for size in sizes]
+        batch = pad(images, beyond if isolates else (0, 0))
+        outputs = run(batch.numpy(), np.array(sizes, dtype=np.int64))
+        expected = reference(model, images, isolates=isolates)
+        for name in RAW_OUTPUTS:
+            difference = _difference(outputs[name], expected[name])
+            where = " ".join(f"{height}x{width}" for height, width in sizes)
+            found[name].append((float(difference.max()), float(difference.mean()), where))
+    return [_summed_up(name, parts) for name, parts in found.items()]
+
+
+def refuse_difference(differences: Sequence[Difference], *, tolerance: float = TOLERANCE) -> None:
+    """Refuse outputs that are farther away.
+
+    Raises:
+        InputError: that names output, images and difference.
+    """
+    for item in differences:
+        if not item.largest <= tolerance:
+            raise InputError(
+                f"the exported {item.output} differ from the model's by {item.largest:.2g} (allowed: {tolerance:g}) on "
+                f"images of {item.where} pixels, so no file was written"
+            )
+
+
+def query_scale(model: SMCA) -> int:
+    """By which factor images have to be larger for the model to have all of its queries on each; most often 1.
+
+    Raises:
+        InputError: if it has not on large images either.
+    """
+    smallest = min((size for sizes, _ in CASES for size in sizes), key=math.prod)
+    # Sources of queries may wrap each other; one that selects says how many it wants.
+    wanted = [getattr(part, "num_queries", 0) for part in model.decoder.modules()]
+    scale, count = 1, -1
+    while count < max(wanted):
+        if scale > _LARGEST_SCALE:
+            raise InputError(f"the model makes {count} of its {max(wanted)} queries of an image")
+        image = torch.zeros(3, *(side * scale for side in smallest))
+        count = reference(model, [image], isolates=True)["logits"].shape[1]
+        scale *= 2
+    return max(1, scale // 2)
+
+
+@torch.no_grad()
+def reference(model: SMCA, images: Sequence[Tensor], *, isolates: bool) -> dict[str, np.ndarray]:
+    """Raw outputs by name as ``SMCA.forward`` has them, of images alone or in one batch.
+
+    Args:
+        images: B of (3, height, width), 0..255.
+        isolates: whether alone.
+    """
+    batches = [[image] for image in images] if isolates else [images]
+    parts = []
+    for batch in batches:
+        inputs = [{"image": image} for image in batch]
+        prepared = model.preprocess_images(inputs, isolate=model.isolate_images)
+        outputs, _ = model.run_network(prepared, isolate=model.isolate_images, last_layer_only=True)
+        parts.append((outputs["pred_logits"][-1], outputs["pred_boxes"][-1]))
+    joined = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+    return dict(zip(RAW_OUTPUTS, joined, strict=True))
+
+
+def pad(images: Sequence[Tensor], beyond: tuple[int, int] = (0, 0)) -> Tensor:
+    """(3, height, width) images in one batch, zeros at the right and bottom, and ``beyond`` more rows and columns."""
+    height = max(image.shape[1] for image in images) + beyond[0]
+    width = max(image.shape[2] for image in images) + beyond[1]
+    batch = torch.zeros(len(images), 3, height, width)
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+    return batch
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.shape != b.shape:
+        raise InputError(f"an exported output has shape {a.shape}, the model's {b.shape}")
+    return np.where(np.isfinite(a) & np.isfinite(b), np.abs(a.astype(np.float64) - b), np.nan)
+
+
+def _summed_up(name: str, parts: list[tuple[float, float, str]]) -> Difference:
+    largest, _, where = max(parts, key=lambda part: math.inf if math.isnan(part[0]) else part[0])
+    mean = sum(mean for _, mean, _ in parts) / len(parts)
+    return Difference(name, largest, mean, where)
