@@ -5,9 +5,9 @@
     python benchmarks/export_latency.py --models smca_r50_50ep --repeat 3 --output r50.json
 
 Each model is exported and compared with its file, then one image of its test size goes through both, from pixels to
-logits and boxes, in one process and with as many threads. Weights are drawn: times do not depend on them. PyTorch's model
-has its norms folded and its weights in the layout of ``Predictor``. Milliseconds are those of the fastest round, ratios
-the median over the rounds.
+logits and boxes, in one process and with as many threads. Weights are drawn: times do not depend on them. PyTorch's
+model has its norms folded and its weights in the layout of ``Predictor``. Milliseconds are those of the fastest round,
+ratios the median over the rounds.
 """
 
 import argparse

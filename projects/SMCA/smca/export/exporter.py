@@ -22,7 +22,7 @@ from .comparison import (
     TOLERANCE,
     Difference,
     compare,
-    query_scale,
+    plan,
     refuse_difference,
 )
 from .graph import INPUTS, DetectionGraph, trace
@@ -82,16 +82,18 @@ def export_model(
         raise InputError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
     if kind == "pt2" and precision != "float32":
         raise InputError(f"precision {precision} is for ONNX files; a .pt2 file is float32")
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"output {output} must be a file in a folder that is there")
     if kind == "onnx":
         import_onnx()
     graph = DetectionGraph(model, detections=detections)
     model = model.eval()
-    scale = query_scale(model)
-    program = trace(graph, scale=scale)
+    images = plan(model)
+    program = trace(graph, scale=images["scale"])
     description = as_text(_describe(model, info, graph, precision))
 
     def check(run: Callable, tolerance: float = TOLERANCE) -> list[Difference]:
-        differences = compare(model, run, isolates=graph.isolates, scale=scale)
+        differences = compare(model, run, isolates=graph.isolates, **images)
         refuse_difference(differences, tolerance=tolerance)
         return differences
 
@@ -105,7 +107,7 @@ def export_model(
             differences = check(Session(path))
             if precision != "float32":
                 _convert(proto, path, precision, description)
-                differences = compare(model, Session(path), isolates=graph.isolates, scale=scale)
+                differences = compare(model, Session(path), isolates=graph.isolates, **images)
                 _refuse_nonsense(differences, precision)
         size = path.stat().st_size
     return ExportReport(output, size, description, differences)

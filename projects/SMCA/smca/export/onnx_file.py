@@ -78,11 +78,9 @@ def to_onnx(
 
 
 def describe(model: Any, description: Mapping[str, str]) -> None:
-    """Add to the metadata of an ``onnx.ModelProto``, in place of entries of the same name."""
-    kept = [entry for entry in model.metadata_props if entry.key not in description]
-    entries = {entry.key: entry.value for entry in kept} | dict(description)
+    """Make it the metadata of an ``onnx.ModelProto``, in place of what tools left there."""
     del model.metadata_props[:]
-    for key, value in entries.items():
+    for key, value in description.items():
         model.metadata_props.add(key=key, value=value)
 
 
