@@ -119,9 +119,9 @@ PARTS = {
     ),
     "table2": Part(title="the paper's table 2", setting="small", variants=TABLE2, seeds=(0, 1, 2)),
     "causes": Part(
-        title="the paper's bandwidth and class weight, as they are",
+        title="the paper's bandwidth as it is, and a backbone from scratch",
         setting="small",
-        variants=("fixed_wide", "independent_wide", "class_weight_2"),
+        variants=("fixed_wide", "independent_wide", "scratch", "scratch_class_weight_10"),
         seeds=(0, 1),
     ),
     "table3": Part(title="the paper's table 3", setting="scales", variants=TABLE3, seeds=(0, 1)),

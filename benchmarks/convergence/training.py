@@ -19,6 +19,7 @@ from smca.engine import NonFiniteError, RunInputs, prepare_training, start_run, 
 from smca.experiments import apply_overrides
 
 from . import data
+from .backbone import pretrained_backbone
 from .plan import Run
 from .variants import VARIANTS
 
@@ -40,14 +41,17 @@ class RememberingMapper:
         return dict(self._made[name])
 
 
-def experiment(run: Run, *, output_dir: Path, device: str = "auto") -> DictConfig:
-    """The config of a run."""
+def experiment(
+    run: Run, *, output_dir: Path, device: str = "auto", backbone: Path | None = None
+) -> DictConfig:
+    """The config of a run; ``backbone`` is the checkpoint that it starts from."""
     cfg = apply_overrides(
         model_zoo.get_config(VARIANTS[run.variant].experiment),
         [
             *run.overrides(),
             f"train.output_dir={output_dir}",
             f"train.device={device}",
+            f"train.init_checkpoint={backbone or ''}",
             # A stopped run goes on from here.
             f"train.checkpointer.period={max(run.steps // 10, 1)}",
             "train.log_period=20",
@@ -82,7 +86,12 @@ def train(run: Run, *, output_dir: Path, threads: int, device: str = "auto") -> 
     """
     torch.set_num_threads(threads)
     data.register()
-    cfg = experiment(run, output_dir=output_dir, device=device)
+    backbone = sha256 = None
+    if VARIANTS[run.variant].pretrained:
+        depth, stem_channels = run.setting.backbone
+        backbone = output_dir.parent / f"backbone_{depth}_{stem_channels}.pth"
+        sha256 = pretrained_backbone(backbone, depth=depth, stem_channels=stem_channels)
+    cfg = experiment(run, output_dir=output_dir, device=device, backbone=backbone)
     inputs = RunInputs(cfg, training=True)
     diverged = None
     try:
@@ -103,6 +112,7 @@ def train(run: Run, *, output_dir: Path, threads: int, device: str = "auto") -> 
                 "overrides": run.overrides(),
                 "lr": cfg.optimizer.lr,
                 "backbone_lr": cfg.optimizer.params.backbone_lr,
+                "backbone_sha256": sha256,
             },
             "machine": machine_name(inputs.device),
             "device": inputs.device.type,

@@ -14,6 +14,7 @@ class Variant:
         experiment: of the model zoo.
         overrides: of its fields.
         rate_of: the variant whose sweep gives the learning rate, where it is not its own.
+        pretrained: whether it starts from the setting's backbone, or from scratch.
         paper: the experiment whose AP the paper prints, see :mod:`smca.analysis.paper`.
     """
 
@@ -22,6 +23,7 @@ class Variant:
     overrides: tuple[str, ...] = ()
     rate_of: str | None = None
     paper: str | None = None
+    pretrained: bool = True
 
     @property
     def is_rcnn(self) -> bool:
@@ -34,13 +36,18 @@ class Variant:
         return self.experiment in (_SINGLE, _FULL)
 
 
-def _single(title: str, paper: str | None, *overrides: str) -> Variant:
+# The digits' own recipe.
+_FROM_SCRATCH = ("optimizer.params.backbone_lr=1e-3",)
+
+
+def _single(title: str, paper: str | None, *overrides: str, pretrained: bool = True) -> Variant:
     return Variant(
         title=title,
         experiment=_SINGLE,
         overrides=overrides,
         rate_of="smca_single_scale",
         paper=f"ablations/{paper}" if paper else None,
+        pretrained=pretrained,
     )
 
 
@@ -82,7 +89,14 @@ VARIANTS = {
         "model.decoder.modulation.beta=8",
     ),
     "independent_wide": _single("independent, beta 8", None, "model.decoder.modulation.beta=8"),
-    "class_weight_2": _single("class weight 2", None, "model.criterion.class_weight=2"),
+    "scratch": _single("from scratch", None, *_FROM_SCRATCH, pretrained=False),
+    "scratch_class_weight_10": _single(
+        "from scratch, class weight 10",
+        None,
+        *_FROM_SCRATCH,
+        "model.criterion.class_weight=10",
+        pretrained=False,
+    ),
     "2intra_multi_2intra": _encoder("SMCA (2Intra-Multi-2Intra)", "smca_r50_50ep"),
     "no_scale_selection": _encoder(
         "without scale selection",

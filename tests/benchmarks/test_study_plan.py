@@ -38,7 +38,7 @@ def test_sweep_goes_on_until_its_best_is_inside(found, expected):
 def test_first_seed_of_all_comes_before_the_second():
     runs = list(planned(EVERYTHING, (), ()))
     names = [run.name for run in runs]
-    assert len(names) == len(set(names)) == 18 + 9 + 1 + 6 + 18
+    assert len(names) == len(set(names)) == 18 + 9 + 1 + 8 + 18
     first = [run.variant for run in runs[:6]]
     assert set(first) == set(PARTS["main"].variants)
     assert names.index("table2-fixed-seed0") < names.index("main-detr-seed1")
@@ -80,11 +80,11 @@ def test_variant_without_an_experiment_is_left_out_with_a_sentence(monkeypatch):
 
 def test_cost_is_that_of_finished_runs_of_the_same_setting(make_record):
     results = {"a": make_record("main", "detr", 0, aps=[1.0], steps=100, seconds=50.0)}
-    # 2000 steps at half a second each, and ten times that.
-    assert estimate([Run(part="main", variant="detr", seed=1)], results) == 1000.0
-    assert estimate([Run(part="long_detr", variant="detr", seed=0)], results) == 10_000.0
+    # 1000 steps at half a second each, and ten times that.
+    assert estimate([Run(part="main", variant="detr", seed=1)], results) == 500.0
+    assert estimate([Run(part="long_detr", variant="detr", seed=0)], results) == 5000.0
     # Another setting's are not.
-    assert estimate([Run(part="table3", variant="3intra", seed=0)], results) == 1500 * 0.9
+    assert estimate([Run(part="table3", variant="3intra", seed=0)], results) == 1000 * 0.9
 
 
 def test_sweeps_use_the_held_out_images_and_others_do_not():
@@ -92,7 +92,7 @@ def test_sweeps_use_the_held_out_images_and_others_do_not():
     assert "dataloader.test.dataset.names=digits_heldout_train" in swept.overrides()
     other = Run(part="main", variant="smca", seed=0, factor=2.0)
     assert "dataloader.test.dataset.names=digits_val" in other.overrides()
-    assert (swept.steps, other.steps) == (1000, 2000)
+    assert (swept.steps, other.steps) == (500, 1000)
 
 
 def test_rate_factor_is_on_all_rates(tmp_path):
@@ -102,6 +102,16 @@ def test_rate_factor_is_on_all_rates(tmp_path):
     ]
     plain, halved = ((cfg.optimizer.lr, cfg.optimizer.params.backbone_lr) for cfg in configs)
     assert halved == (plain[0] / 2, plain[1] / 2)
+
+
+def test_all_start_from_the_backbone_but_those_from_scratch(tmp_path):
+    path = tmp_path / "backbone.pth"
+    for run in planned(EVERYTHING, (), (0,)):
+        cfg = experiment(
+            run, output_dir=tmp_path, backbone=path if VARIANTS[run.variant].pretrained else None
+        )
+        from_scratch = run.variant in ("scratch", "scratch_class_weight_10")
+        assert cfg.train.init_checkpoint == ("" if from_scratch else str(path))
 
 
 @pytest.mark.parametrize("part", [*EVERYTHING, "gpu"])
