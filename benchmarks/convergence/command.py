@@ -1,6 +1,7 @@
 """``tools/convergence_study.py``: what there is to do, doing it, and the report."""
 
 import argparse
+import contextlib
 import multiprocessing
 import signal
 import sys
@@ -201,6 +202,10 @@ def _in_a_process(run: Run, args: argparse.Namespace) -> dict:
 
 
 def _train(run: Run, threads: int, device: str, sender) -> None:
+    from smca.engine import TrainingInterrupted
+
     from .training import train
 
-    sender.send(train(run, output_dir=WORK / run.name, threads=threads, device=device))
+    # Closed without a record: it was stopped, or ended with an error that it has told.
+    with contextlib.suppress(TrainingInterrupted):
+        sender.send(train(run, output_dir=WORK / run.name, threads=threads, device=device))
