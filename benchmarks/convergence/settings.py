@@ -35,7 +35,8 @@ def _prior_of(side: int) -> tuple[str, ...]:
     """A prior that starts about as wide, for images of so many pixels, as the paper's does for COCO's.
 
     There its standard deviation is 64 pixels, a twelfth to a seventeenth of an image's sides. Here a digit is a larger
-    share of its image than COCO's objects are, so it is an eighth of the image, about half a digit. The paper's own beta of 8 is 45 pixels at stride 16, which looks at an image of 128 pixels as a whole.
+    share of its image than COCO's objects are, so it is an eighth of the image, about half a digit. The paper's own
+    beta of 8 is 45 pixels at stride 16, which looks at an image of 128 pixels as a whole.
     """
     # The exponent is multiplied by stride / 32 = 1 / 2, and distances are in cells of 16 pixels.
     return (f"model.decoder.modulation.beta={(side / 8 / 16) ** 2:g}",)
