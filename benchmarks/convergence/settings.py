@@ -1,6 +1,6 @@
 """What the runs of a part share: data, length, size of steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,40 +51,39 @@ _COMMON = (
 # The paper's; the digits' own recipe, from scratch, has 10.
 _CLASS_WEIGHT = "model.criterion.class_weight=2"
 
+_SMALL = Setting(
+    backbone=(18, 32),
+    train="digits_train",
+    test="digits_val",
+    held_out="digits_heldout_train",
+    steps=1000,
+    images=8,
+    evaluations=10,
+    overrides=_COMMON,
+    detr_overrides=(_CLASS_WEIGHT,),
+    prior_overrides=_prior_of(128),
+)
+
+
+def _of_side(side: int, **changes) -> Setting:
+    """The small setting with images of another side."""
+    names = {
+        "train": f"digits{side}_train",
+        "test": f"digits{side}_val",
+        "held_out": f"digits{side}_heldout_train",
+    }
+    return replace(_SMALL, **names, prior_overrides=_prior_of(side), **changes)
+
+
 SETTINGS = {
-    "small": Setting(
-        backbone=(18, 32),
-        train="digits_train",
-        test="digits_val",
-        held_out="digits_heldout_train",
-        steps=1000,
-        images=8,
-        evaluations=10,
-        overrides=_COMMON,
-        detr_overrides=(_CLASS_WEIGHT,),
-        prior_overrides=_prior_of(128),
-    ),
-    "scales": Setting(
-        backbone=(18, 32),
-        train="digits256_train",
-        test="digits256_val",
-        held_out="digits256_heldout_train",
-        steps=1000,
-        images=8,
-        evaluations=3,
-        overrides=_COMMON,
-        detr_overrides=(_CLASS_WEIGHT,),
-        prior_overrides=_prior_of(256),
-    ),
-    "large": Setting(
+    "small": _SMALL,
+    "scales": _of_side(256, evaluations=3),
+    "large": _of_side(
+        384,
         backbone=(50, 64),
-        train="digits384_train",
-        test="digits384_val",
-        held_out="digits384_heldout_train",
         steps=6000,
         images=16,
         evaluations=12,
-        overrides=_COMMON,
         detr_overrides=(
             _CLASS_WEIGHT,
             "model.backbone.depth=50",
@@ -95,6 +94,5 @@ SETTINGS = {
             "model.backbone.bottom_up.depth=50",
             "model.backbone.bottom_up.stem_channels=64",
         ),
-        prior_overrides=_prior_of(384),
     ),
 }

@@ -9,7 +9,8 @@ from detectron2.engine import HookBase
 from omegaconf import OmegaConf
 
 from smca import model_zoo
-from smca.engine.settings.setting_checks import ALWAYS, ANYWHERE, TRAINING, check_settings
+from smca.engine.settings.fields import ALWAYS, ANYWHERE, TRAINING
+from smca.engine.settings.setting_checks import check_settings
 from smca.errors import InputError
 from smca.experiments import DATA_TEMPLATES, apply_overrides
 
