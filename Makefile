@@ -14,6 +14,7 @@ TORCHVISION ?= 0.29.1
 # Another package index for the pair, such as https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 DEMO_ARGS   ?=
+STUDY_ARGS  ?=
 PYTEST_ARGS ?=
 # Test processes; the largest tests take up to 7 GB.
 TEST_JOBS   ?= 2
@@ -31,11 +32,12 @@ OR_STOP := || { rm -f $(STARTED); exit 1; }
 SOURCES := setup.py pyproject.toml tools/install_detectron2.py \
 	projects/SMCA/smca_install_detectron2.py projects/SMCA/smca_detectron2_recipe.py
 
-.PHONY: help venv demo test lint format clean FORCE
+.PHONY: help venv demo study test lint format clean FORCE
 
 help:
 	@echo 'make venv    set up .venv: PyTorch, this package, Detectron2 (downloads several GB at first)'
 	@echo 'make demo    train, evaluate and show a small SMCA detector; results in output/demo/'
+	@echo 'make study   go on with the convergence study (hours), then make its tables and plots'
 	@echo 'make test    check format and lint, run the tests'
 	@echo 'make lint    check format and lint only'
 	@echo 'make format  format the code'
@@ -43,7 +45,7 @@ help:
 	@echo
 	@echo 'Variables: PYTHON (now $(PYTHON)), TORCH (now $(TORCH)), TORCHVISION (now $(TORCHVISION)),'
 	@echo '  TORCH_INDEX (index to take the pair from, such as https://download.pytorch.org/whl/cpu),'
-	@echo '  DEMO_ARGS, PYTEST_ARGS, TEST_JOBS. TORCH= TORCHVISION= keeps the PyTorch that .venv already has.'
+	@echo '  DEMO_ARGS, STUDY_ARGS, PYTEST_ARGS, TEST_JOBS. TORCH= TORCHVISION= keeps the PyTorch that .venv already has.'
 	@echo 'What .venv was set up with is remembered; removing .venv forgets it.'
 	@echo 'demo and test set .venv up themselves when it is missing or out of date.'
 
@@ -51,6 +53,10 @@ venv: $(STAMP)
 
 demo: $(STAMP)
 	$(RUN) tools/demo.py $(DEMO_ARGS)
+
+study: $(STAMP)
+	$(RUN) tools/convergence_study.py run $(STUDY_ARGS)
+	$(RUN) tools/convergence_study.py report
 
 test: lint
 	$(RUN) -m pytest --numprocesses $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)

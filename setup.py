@@ -20,6 +20,7 @@ INSTALL_REQUIRES = [
     "fvcore>=0.1.5,<0.1.6",
     # Detectron2's own bound.
     "iopath>=0.1.9,<0.1.10",
+    "Jinja2>=3.1",
     "omegaconf>=2.1,<3",
     "hydra-core>=1.1,<2",
     "cloudpickle",
@@ -108,7 +109,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": SOURCE, **CONFIGS},
     packages=[*find_packages(SOURCE, include=["smca", "smca.*"]), *CONFIGS],
-    package_data={"smca": ["**/*.json", "**/*.png"]},
+    package_data={"smca": ["**/*.json", "**/*.png", "**/*.html"]},
     include_package_data=False,
     py_modules=[
         "smca_detectron2_recipe",

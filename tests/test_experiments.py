@@ -136,9 +136,11 @@ def _small_run(name, output_dir):
         "dataloader.train.num_workers=0",
         "dataloader.test.num_workers=0",
     ]
-    if OmegaConf.select(cfg, "model.backbone.depth") == 101:
-        # More of the same blocks, which test_parameter_counts counts; here they would cost memory and time.
-        overrides.append("model.backbone.depth=50")
+    if name not in AS_LARGE_AS_ON_COCO and OmegaConf.select(cfg, "model.neck.embed_dim") == 256:
+        # Widths and blocks are counted by test_parameter_counts; here they would cost memory and time.
+        depth = 50 if "dc5" in name else 18
+        overrides += [f"model.backbone.depth={depth}", "model.neck.embed_dim=64"]
+        overrides += ["model.encoder.ffn_dim=64"]
     apply_overrides(cfg, overrides)
     for mapper in (cfg.dataloader.train.mapper, cfg.dataloader.test.mapper):
         _shrink_sizes(mapper.augmentations)
@@ -156,6 +158,13 @@ def _shrink_sizes(augmentations):
         if "tfm_or_aug" in augmentation:
             _shrink_sizes(augmentation.tfm_or_aug.augs)
 
+
+AS_LARGE_AS_ON_COCO = {
+    "smca_r50_50ep",
+    "detr_r50_500ep",
+    "smca_plus_single_scale_r50_12ep",
+    "deformable_detr_two_stage_r50_50ep",
+}
 
 # Their models are those of experiments that differ in length only, and as large.
 ANOTHER_LENGTH = {"deformable_detr_r50_150ep", "up_detr_r50_150ep"}

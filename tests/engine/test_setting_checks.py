@@ -9,7 +9,9 @@ from detectron2.engine import HookBase
 from omegaconf import OmegaConf
 
 from smca import model_zoo
-from smca.engine.settings.setting_checks import ALWAYS, ANYWHERE, TRAINING, check_settings
+from smca.engine.settings.fields import ALWAYS, ANYWHERE, TRAINING
+from smca.engine.settings.setting_checks import check_settings
+from smca.errors import InputError
 from smca.experiments import DATA_TEMPLATES, apply_overrides
 
 NAME = "digits/smca_single_scale"
@@ -54,6 +56,37 @@ def refuse(override, words=""):
     assert message.startswith((f"{field}={value} must", f"{field}={value!r} must")), message
     assert words in message
     assert "\n" not in message
+
+
+SOURCE = "model.decoder.queries"
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (f"{SOURCE}.num_denoising", ("abc", "null", "-2", "[1]", "1e30")),
+        (f"{SOURCE}.box_noise", ("abc", "null", "-0.1", "1.1")),
+        (f"{SOURCE}.label_noise", ("abc", "null", "2")),
+        (f"{SOURCE}.weight", ("abc", "null", "-1", ".nan", ".inf")),
+        (f"{SOURCE}.queries.num_groups", ("abc", "0", "101")),
+        (f"{SOURCE}.queries.queries.cell_side", ("abc", "0", ".inf")),
+        (f"{SOURCE}.queries.queries.weight", ("abc", "-1")),
+        ("model.decoder.modulation.typical_side", ("abc", "0", ".inf")),
+        ("model.decoder.query_position.temperature", ("abc", "-1", ".inf")),
+        ("model.decoder.query_position.num_coordinates", ("abc", "0", "7")),
+        ("model.decoder.refinement.look_forward_twice", ("abc", "7")),
+        ("model.decoder.output_norm", ("abc", "7")),
+        ("model.heads.predict_boxes", ("abc", "7")),
+        ("model.classification.target_power", ("abc", "null", "-1", ".inf")),
+        ("model.classification.cost_power", ("abc", "-1")),
+        ("model.classification.negative_weight", ("abc", "-1")),
+    ],
+)  # fmt: skip
+def test_fields_of_parts_beyond_the_paper(field, values):
+    cfg = model_zoo.get_config("digits/smca_plus")
+    for value in values:
+        with pytest.raises(InputError, match=f"^{field}=.* must be "):
+            check_settings(apply_overrides(copy.deepcopy(cfg), [f"{field}={value}"]), training=True)
 
 
 @pytest.mark.parametrize("name", [*model_zoo.list_configs(), *DATA_TEMPLATES])

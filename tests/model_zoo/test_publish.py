@@ -295,3 +295,10 @@ def test_metrics_of_a_checkpoint(run):
 )
 def test_no_folders_in_names(config, name):
     assert public_name(config) == name
+
+
+def test_an_argument_that_would_have_no_effect_is_refused(main, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(run), "published", "--name", "mine"]) == 1
+    assert "published: without --config-file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

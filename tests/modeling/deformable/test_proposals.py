@@ -77,7 +77,17 @@ def test_the_first_output_chooses():
 
     assert torch.equal(best, boxes[:, [1, 2]])
     assert not best.requires_grad
-    assert found.best(99).shape == (1, 4, 4)
+
+
+def test_cells_that_propose_none_come_last_and_fill_up():
+    """The second would be the best."""
+    logits = torch.tensor([[[1.0], [9.0], [2.0]]])
+    boxes = torch.tensor([[[0.0] * 4, [float("inf")] * 4, [1.0] * 4]])
+
+    best = Proposals(logits, boxes).best(5)
+
+    assert torch.equal(best[0, :2], boxes[0, [2, 0]])
+    assert best[0, 2:].isinf().all()
 
 
 def queries_of(num_queries=4):

@@ -63,7 +63,7 @@ def test_inference_has_one_group_and_no_noise(name):
     with torch.no_grad():
         outputs, decoded = model.run_network(images)
     assert torch.equal(torch.get_rng_state(), drawn)
-    assert outputs["pred_logits"].shape[:3] == (2, 1, 6 if name.endswith("scale") else 7)
+    assert outputs["pred_logits"].shape[:3] == (2, 1, 7)
     assert outputs.keys() == {"pred_logits", "pred_boxes"}
     torch.testing.assert_close(outputs["pred_boxes"], decoded.boxes.sigmoid())
 

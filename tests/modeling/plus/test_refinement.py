@@ -98,3 +98,13 @@ def test_anchors_learn_from_where_they_are_used(look_forward_twice):
         decoded.boxes[0].sum(), decoder.query_embedding.anchors.weight
     )
     assert (gradient.abs() > 0).all()
+
+
+def test_references_at_or_beyond_a_border_stay_finite():
+    refinement = BoxRefinement(embed_dim=8, num_layers=1)
+    reference = torch.tensor([[[float("inf"), float("-inf"), 30.0, 2.0]]])
+    box, following = refinement(0, torch.randn(1, 1, 8), reference)
+    farthest = torch.tensor(1e5).log()
+    expected = torch.stack([farthest, -farthest, farthest, torch.tensor(2.0)]).view(1, 1, 4)
+    torch.testing.assert_close(box, expected)
+    torch.testing.assert_close(following, expected)

@@ -105,9 +105,22 @@ def test_starts_as_boxes_around_cells():
 def test_fewer_cells_than_queries():
     part = selecting(num_queries=20)
     queries = part(feature_levels([(64, 96)], (32,), 16), sizes_tensor([(64, 96)]))
-    assert queries.content.shape == (1, 6, 16)
-    assert queries.references.shape == (1, 6, 4)
+    assert queries.content.shape == (1, 20, 16)
     assert queries.split is None
+    # Beyond the six cells they start at the middle.
+    assert (queries.references[:, :6] != 0).all()
+    assert (queries.references[:, 6:] == 0).all()
+
+
+def test_nothing_reaches_what_is_padding():
+    levels, sizes = feature_levels(IMAGES, (16,), 16), sizes_tensor(IMAGES)
+    tokens = levels[0].tokens.requires_grad_()
+    queries = selecting(num_queries=60)([levels[0].with_tokens(tokens)], sizes, TARGETS)
+    outputs = queries.split({})["more"]["encoder"].outputs
+    (outputs["pred_logits"].sum() + outputs["pred_boxes"].sum()).backward()
+    _, valid = cell_boxes(levels, sizes, 2.0)
+    assert (tokens.grad[~valid] == 0).all()
+    assert (tokens.grad[valid] != 0).any(-1).all()
 
 
 def test_groups_select_each_for_itself():
@@ -128,5 +141,8 @@ def test_groups_select_each_for_itself():
 
 
 def test_bad_settings_are_refused():
+    for weight in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"queries\.weight"):
+            selecting(weight=weight)
     with pytest.raises(ValueError, match=r"queries\.cell_side"):
         selecting(cell_side=0)

@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+from smca.device import PRECISIONS
+
+DTYPES = {name: dtype for name, dtype in PRECISIONS.items() if dtype is not None}
 
 
 class MixedPrecision:

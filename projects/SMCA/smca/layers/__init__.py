@@ -15,6 +15,7 @@ from .initialization import xavier_uniform_matrices_
 from .mlp import MLP
 from .position_encoding import sine_position_encoding
 from .precision import at_least_float32, full_precision
+from .recomputation import run_layer
 
 __all__ = [
     "MLP",
@@ -25,6 +26,7 @@ __all__ = [
     "at_least_float32",
     "full_precision",
     "gaussian_log_prior",
+    "run_layer",
     "sine_coordinate_encoding",
     "sine_position_encoding",
     "xavier_uniform_matrices_",

@@ -5,6 +5,18 @@ from torch.nn import functional as F
 from smca.errors import InputError
 
 
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Refuse heads that cannot have channels of their own.
+
+    Raises:
+        InputError: if ``num_heads`` does not divide ``embed_dim``.
+    """
+    if embed_dim % num_heads:
+        raise InputError(
+            f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
+        )
+
+
 class MultiheadAttention(nn.Module):
     """Dot-product attention of equation (1), taken apart so that callers can mix projections.
 
@@ -24,10 +36,7 @@ class MultiheadAttention(nn.Module):
             InputError: if ``num_heads`` does not divide ``embed_dim``.
         """
         super().__init__()
-        if embed_dim % num_heads:
-            raise InputError(
-                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
-            )
+        check_heads(embed_dim, num_heads)
         self.num_heads = num_heads
         self.dropout = dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))

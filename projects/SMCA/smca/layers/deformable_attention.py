@@ -4,8 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from smca.errors import InputError
-
+from .attention import check_heads
 from .level_sampling import sample_levels
 from .precision import at_least_float32, full_precision
 
@@ -33,10 +32,7 @@ class DeformableAttention(nn.Module):
             InputError: if ``num_heads`` does not divide ``embed_dim``.
         """
         super().__init__()
-        if embed_dim % num_heads:
-            raise InputError(
-                f"embed_dim ({embed_dim}) must be divisible by num_heads ({num_heads}); change one of them"
-            )
+        check_heads(embed_dim, num_heads)
         self.num_heads = num_heads
         self.num_levels = num_levels
         self.num_points = num_points

@@ -93,6 +93,11 @@ def publish(args: argparse.Namespace) -> ZooEntry:
     Raises:
         InputError, OSError: in one sentence.
     """
+    if args.overrides and not args.config_file:
+        raise InputError(
+            f"{args.overrides[0]}: without --config-file there are no fields to set; a folder for the files is "
+            "--output-dir"
+        )
     info = _describe(args.config_file, args.overrides) if args.config_file else None
     shareable = prepare(
         find_checkpoint(args.source),

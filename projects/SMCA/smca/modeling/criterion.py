@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss
+
+from smca.errors import InputError
 
 from .classification import Classification
 from .matcher import HungarianMatcher, Matches
@@ -30,6 +33,16 @@ class MoreOutputs:
     targets: list[Target] | None = None
     weight: float = 1.0
     num_boxes: float | None = None
+
+
+def check_weight(weight: float) -> None:
+    """Refuse the weight of further losses, of a source of queries, if it would have them grow.
+
+    Raises:
+        InputError: if it is not a finite number from 0.
+    """
+    if not 0 <= weight < math.inf:
+        raise InputError(f"queries.weight must be at least 0, got {weight}")
 
 
 class SetCriterion:

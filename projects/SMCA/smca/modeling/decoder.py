@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from smca.layers import at_least_float32, full_precision
+from smca.layers import at_least_float32, full_precision, run_layer
 
 from .decoder_layer import DecoderLayer
 from .records import DecoderOutput, FeatureLevel, Queries, Target
@@ -138,7 +137,15 @@ class Decoder(nn.Module):
                     located = at_least_float32(target + position)
                     prior = self.modulation(index, located, previous, levels, image_sizes, seen)
                 priors.append(prior)
-            target = self._run(layer, target, position, levels, prior, queries.attention_mask)
+            target = run_layer(
+                layer,
+                target,
+                position,
+                levels,
+                prior,
+                queries.attention_mask,
+                recompute=self.activation_checkpointing,
+            )
             hidden.append(self.norm(target))
             references.append(reference)
             if self.refinement is not None:
@@ -165,8 +172,3 @@ class Decoder(nn.Module):
         if priors and getattr(priors[0], "references", None) is not None:
             return priors[0].references
         return None if references[0] is None else references[0][None]
-
-    def _run(self, layer: nn.Module, *inputs: Any) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)

@@ -4,10 +4,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from smca.errors import InputError
-from smca.layers import FeedForward, MultiheadAttention, xavier_uniform_matrices_
+from smca.layers import FeedForward, MultiheadAttention, run_layer, xavier_uniform_matrices_
 
 from .records import FeatureLevel
 
@@ -170,10 +169,7 @@ class Encoder(nn.Module):
     def forward(self, levels: list[FeatureLevel]) -> list[FeatureLevel]:
         """Levels in, the same levels with encoded tokens out."""
         for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                levels = checkpoint(block, levels, use_reentrant=False)
-            else:
-                levels = block(levels)
+            levels = run_layer(block, levels, recompute=self.activation_checkpointing)
         if self.norm is not None:
             levels = [level.with_tokens(self.norm(level.tokens)) for level in levels]
         return levels

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,6 +6,7 @@ from torch.nn import functional as F
 
 from smca.errors import InputError
 from smca.layers import MLP
+from smca.layers.size_reference import check_size_reference, size_shift
 
 from .classification import Classification
 from .records import DecoderOutput, FeatureLevel
@@ -38,12 +38,7 @@ class DetectionHeads(nn.Module):
             InputError: for a size reference that is no side.
         """
         super().__init__()
-        if size_reference is not None and not (
-            isinstance(size_reference, int | float) and 0 < size_reference < math.inf
-        ):
-            raise InputError(
-                f"heads.size_reference is {size_reference!r}, it must be a side in pixels or None"
-            )
+        check_size_reference(size_reference, "heads")
         self.classification = classification
         self.size_reference = size_reference
         self.classifier = nn.Linear(embed_dim, classification.num_outputs(num_classes))
@@ -67,10 +62,12 @@ class DetectionHeads(nn.Module):
             "pred_logits" (L, B, Q, K) and "pred_boxes" (L, B, Q, 4) as (cx, cy, w, h) in [0, 1] of the unpadded
             image, both at least float32.
         """
-        hidden = decoded.hidden
-        dtype = torch.promote_types(hidden.dtype, torch.float32)
-        logits = self.classifier(hidden).to(dtype)
+        dtype = torch.promote_types(decoded.hidden.dtype, torch.float32)
+        logits = self._classify(decoded.hidden).to(dtype)
         return {"pred_logits": logits, "pred_boxes": self._boxes(decoded, dtype).sigmoid()}
+
+    def _classify(self, hidden: Tensor) -> Tensor:
+        return self.classifier(hidden)
 
     def _boxes(self, decoded: DecoderOutput, dtype: torch.dtype) -> Tensor:
         """(L, B, Q, 4) logits."""
@@ -85,6 +82,5 @@ class DetectionHeads(nn.Module):
             references = decoded.references.to(dtype)
             boxes = boxes + F.pad(references, (0, 4 - references.shape[-1]))
         if self.size_reference is not None:
-            shift = (self.size_reference / decoded.image_sizes.to(dtype)).log()
-            boxes = boxes + F.pad(shift, (2, 0))[:, None]
+            boxes = boxes + size_shift(self.size_reference, decoded.image_sizes.to(dtype))
         return boxes

@@ -93,7 +93,34 @@ class LayerModulation(nn.Module):
         return offset, scale, selection
 
 
-class SpatialModulation(nn.Module):
+class PerLayerModulation(nn.Module):
+    """What modulations share that have a :class:`LayerModulation` for every decoder layer, as ``layers``."""
+
+    layers: nn.ModuleList
+    num_levels: int
+
+    def reset_parameters(self) -> None:
+        xavier_uniform_matrices_(self)
+        for layer in self.layers:
+            layer.reset_scale()
+
+    def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
+        """Refuse a decoder that this modulation was not built for.
+
+        Raises:
+            InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
+                not known.
+        """
+        built = (len(self.layers), self.num_levels)
+        heads = self.layers[0].shape[1]
+        if (num_layers, num_levels) != built or heads not in (1, num_heads or heads):
+            raise InputError(
+                f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
+                f"the decoder has {num_layers}, {num_levels} and {num_heads}"
+            )
+
+
+class SpatialModulation(PerLayerModulation):
     """Spatial prior of every decoder layer, equations (3), (4), (6) and (7).
 
     The first layer predicts the centre with an MLP; later layers reuse it and predict only their own offsets and
@@ -147,26 +174,6 @@ class SpatialModulation(nn.Module):
             for _ in range(num_layers)
         )
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        xavier_uniform_matrices_(self)
-        for layer in self.layers:
-            layer.reset_scale()
-
-    def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
-        """Refuse a decoder that this modulation was not built for.
-
-        Raises:
-            InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
-                not known.
-        """
-        built = (len(self.layers), self.num_levels)
-        heads = self.layers[0].shape[1]
-        if (num_layers, num_levels) != built or heads not in (1, num_heads or heads):
-            raise InputError(
-                f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
-                f"the decoder has {num_layers}, {num_levels} and {num_heads}"
-            )
 
     def forward(
         self,

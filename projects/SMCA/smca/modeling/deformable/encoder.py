@@ -1,8 +1,7 @@
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from smca.layers import DeformableAttention, FeedForward, xavier_uniform_matrices_
+from smca.layers import DeformableAttention, FeedForward, run_layer, xavier_uniform_matrices_
 
 from ..records import FeatureLevel
 from .level_tokens import LevelTokens, cell_centers, join_levels, split_levels, valid_ratios
@@ -97,8 +96,6 @@ class DeformableEncoder(nn.Module):
         reference = on_padded_maps(centers, valid_ratios(levels))
         tokens = joined.tokens
         for layer in self.layers:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(layer, tokens, joined, reference, use_reentrant=False)
-            else:
-                tokens = layer(tokens, joined, reference)
+            recompute = self.activation_checkpointing
+            tokens = run_layer(layer, tokens, joined, reference, recompute=recompute)
         return split_levels(tokens, levels)

@@ -1,10 +1,7 @@
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor, nn
 
 from ..heads import DetectionHeads
-from ..records import DecoderOutput, FeatureLevel
 
 
 class DeformableHeads(DetectionHeads):
@@ -37,20 +34,9 @@ class DeformableHeads(DetectionHeads):
             nn.init.zeros_(last.bias)
             nn.init.constant_(last.bias[2:], initial_size)
 
-    def forward(
-        self,
-        decoded: DecoderOutput,
-        levels: Sequence[FeatureLevel] = (),
-        features: Mapping[str, Tensor] | None = None,
-    ) -> dict[str, Tensor]:
-        """As :class:`DetectionHeads`; of fewer layers than there are, they are the last ones."""
+    def _classify(self, hidden: Tensor) -> Tensor:
+        """Of fewer layers than there are, they are the last ones."""
         if not isinstance(self.classifier, nn.ModuleList):
-            return super().forward(decoded, levels, features)
-        hidden = decoded.hidden
-        dtype = torch.promote_types(hidden.dtype, torch.float32)
+            return super()._classify(hidden)
         used = list(self.classifier)[-len(hidden) :]
-        logits = torch.stack([classify(h) for classify, h in zip(used, hidden, strict=True)])
-        return {
-            "pred_logits": logits.to(dtype),
-            "pred_boxes": self._boxes(decoded, dtype).sigmoid(),
-        }
+        return torch.stack([classify(h) for classify, h in zip(used, hidden, strict=True)])

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from smca.layers import MLP, at_least_float32, full_precision
 
@@ -27,10 +28,16 @@ class Proposals:
     boxes: Tensor
 
     def best(self, limit: int) -> Tensor:
-        """(B, limit, 4) logits of the boxes that most likely have an object, without gradient."""
-        scores = self.logits[..., 0]
-        chosen = scores.topk(min(limit, scores.shape[1]), dim=1).indices
-        return self.boxes.detach().gather(1, chosen[..., None].expand(-1, -1, 4))
+        """(B, limit, 4) logits of the boxes that most likely have an object, without gradient.
+
+        Cells that propose none come last, and stand for those that an image has too few of: which and how many queries
+        an image has does not depend on the padding of its batch.
+        """
+        boxes = self.boxes.detach()
+        scores = self.logits[..., 0].masked_fill(boxes.isinf().any(-1), float("-inf"))
+        scores = F.pad(scores, (0, limit), value=float("-inf"))
+        boxes = F.pad(boxes, (0, 0, 0, limit), value=float("inf"))
+        return boxes.gather(1, scores.topk(limit).indices[..., None].expand(-1, -1, 4))
 
 
 class EncoderProposals(nn.Module):

@@ -1,10 +1,10 @@
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from smca.errors import InputError
+from smca.layers.size_reference import check_size_reference, size_shift
 
 from ..records import FeatureLevel, Queries, Target
 
@@ -35,10 +35,7 @@ class AnchorQueries(nn.Module):
         super().__init__()
         if not 0 < initial_side < 1:
             raise InputError(f"queries.initial_side must be in (0, 1), got {initial_side}")
-        if size_reference is not None and not 0 < size_reference < math.inf:
-            raise InputError(
-                f"queries.size_reference is {size_reference!r}, it must be a side in pixels or None"
-            )
+        check_size_reference(size_reference, "queries")
         self.initial_side = initial_side
         self.size_reference = size_reference
         self.content = nn.Embedding(num_queries, embed_dim)
@@ -63,6 +60,5 @@ class AnchorQueries(nn.Module):
         content = self.content.weight.expand(image_sizes.shape[0], -1, -1)
         anchors = self.anchors.weight.expand(image_sizes.shape[0], -1, -1)
         if self.size_reference is not None:
-            shift = (self.size_reference / image_sizes.to(anchors.dtype)).log()
-            anchors = anchors + nn.functional.pad(shift, (2, 0))[:, None]
+            anchors = anchors + size_shift(self.size_reference, image_sizes.to(anchors.dtype))
         return Queries(content, torch.zeros_like(content), references=anchors)

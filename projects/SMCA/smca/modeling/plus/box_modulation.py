@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from smca.errors import InputError
-from smca.layers import xavier_uniform_matrices_
 
-from ..modulation import LayerModulation, SpatialPrior
+from ..modulation import LayerModulation, PerLayerModulation, SpatialPrior
 from ..records import FeatureLevel
 
 # Of the paper's prior at stride 32: exp(-d^2 / 8) with the distance d in cells.
@@ -17,7 +16,7 @@ _SPREAD = 0.5
 _CELL_ORIGIN = 0.5
 
 
-class BoxModulation(nn.Module):
+class BoxModulation(PerLayerModulation):
     """Spatial prior that follows the box: equations (3), (4), (6) and (7) relative to each layer's reference.
 
     With (c, w, h) the reference's box, offsets o and inverse widths s of each head in units of half its sides:
@@ -52,7 +51,7 @@ class BoxModulation(nn.Module):
             InputError: for a side that is not positive.
         """
         super().__init__()
-        if not typical_side > 0:
+        if not 0 < typical_side < math.inf:
             raise InputError(f"modulation.typical_side must be positive, got {typical_side}")
         self.beta = 4 * _PAPER_WIDTH / typical_side**2
         self.num_levels = num_levels
@@ -70,25 +69,9 @@ class BoxModulation(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        xavier_uniform_matrices_(self)
+        super().reset_parameters()
         for layer in self.layers:
-            layer.reset_scale()
             _spread_heads(layer)
-
-    def check_decoder(self, *, num_layers: int, num_heads: int | None, num_levels: int) -> None:
-        """Refuse a decoder that this was not built for.
-
-        Raises:
-            InputError: if the decoder has another number of layers, heads or levels; ``num_heads`` is None where it is
-                not known.
-        """
-        heads = self.layers[0].shape[1]
-        built = (len(self.layers), self.num_levels, heads)
-        if (num_layers, num_levels, num_heads or heads) != built:
-            raise InputError(
-                f"decoder.modulation was built for {built[0]} layers, {built[1]} levels and {heads} heads, "
-                f"the decoder has {num_layers}, {num_levels} and {num_heads}"
-            )
 
     def forward(
         self,

@@ -8,7 +8,7 @@ from torchvision.ops import box_convert
 
 from smca.errors import InputError
 
-from ..criterion import MoreOutputs
+from ..criterion import MoreOutputs, check_weight
 from ..matcher import Matches
 from ..records import FeatureLevel, Queries, Target
 
@@ -16,7 +16,6 @@ from ..records import FeatureLevel, Queries, Target
 _SMALLEST_RANDOM, _LARGEST_RANDOM = 0.05, 0.5
 # Of the label embeddings before training: larger ones drown what comes from the image.
 _LABEL_STD = 0.02
-# Of a box, as a share of the image, so that its logits are finite.
 _SMALLEST_SIDE = 1e-3
 
 
@@ -32,7 +31,9 @@ class DenoisingQueries(nn.Module):
     padded, and every parameter has a gradient in every step.
 
     A group sees itself only: neither other groups, from which it could copy, nor the matched queries, which do not
-    see it either. Noise comes of PyTorch's generator, which the trainer seeds by iteration.
+    see it either. References are at least a thousandth of the image wide, high and from its border, so that their
+    logits are finite: smaller boxes start as large. Noise comes of PyTorch's generator, which the trainer seeds by
+    iteration.
     """
 
     def __init__(
@@ -57,14 +58,17 @@ class DenoisingQueries(nn.Module):
             weight: of their losses, which are averaged over D / 2 of each image as others are over objects.
 
         Raises:
-            InputError: for an odd number of queries or noise out of its range.
+            InputError: for an odd or negative number of queries, noise out of its range, or a negative weight.
         """
         super().__init__()
         if num_denoising < 0 or num_denoising % 2:
-            raise InputError(f"queries.num_denoising must be even, got {num_denoising}")
+            raise InputError(
+                f"queries.num_denoising must be even and at least 0, got {num_denoising}"
+            )
         for name, value in (("box_noise", box_noise), ("label_noise", label_noise)):
             if not 0 <= value <= 1:
                 raise InputError(f"queries.{name} must be in [0, 1], got {value}")
+        check_weight(weight)
         self.queries = queries
         self.half = num_denoising // 2
         self.box_noise = box_noise

@@ -1,3 +1,5 @@
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class ReferencePosition(nn.Module):
         super().__init__()
         if embed_dim % 4:
             raise InputError(f"query_position.embed_dim must be a multiple of 4, got {embed_dim}")
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise InputError(f"query_position.temperature must be positive, got {temperature}")
         self.temperature = temperature
         self.per_coordinate = embed_dim // 2

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from smca.errors import InputError
 from smca.layers import MLP, at_least_float32, full_precision
 
 from ..classification import Classification
-from ..criterion import MoreOutputs
+from ..criterion import MoreOutputs, check_weight
 from ..records import FeatureLevel, Queries, Target
 
 # Cells whose middle is nearer to the border than this share of the image propose nothing, as in Deformable DETR: the
@@ -23,7 +24,8 @@ class SelectedQueries(nn.Module):
 
     Every cell of the encoded levels proposes a box around itself and scores its classes; the boxes of the best Q are
     the queries' first references, without gradient. Contents are learnt, as always. The proposals that were taken
-    have losses of their own, as "encoder".
+    have losses of their own, as "encoder". Where an image has fewer than Q cells that propose, the other queries start
+    at its middle: which and how many queries it has does not depend on the padding of its batch.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class SelectedQueries(nn.Module):
     ):
         """
         Args:
-            num_queries: Q; there are fewer where the levels have fewer cells.
+            num_queries: Q.
             embed_dim: C.
             num_classes: of the data set.
             classification: the model's.
@@ -46,11 +48,12 @@ class SelectedQueries(nn.Module):
             weight: of the losses of the proposals that were taken.
 
         Raises:
-            InputError: for a side that is not positive.
+            InputError: for a side that is not positive, or a weight that is negative.
         """
         super().__init__()
         if not 0 < cell_side < math.inf:
             raise InputError(f"queries.cell_side must be positive, got {cell_side}")
+        check_weight(weight)
         self.num_queries = num_queries
         self.classification = classification
         self.cell_side = cell_side
@@ -80,17 +83,22 @@ class SelectedQueries(nn.Module):
         tokens = torch.cat([level.tokens for level in levels], 1)
         with full_precision(tokens):
             proposals, valid = cell_boxes(levels, image_sizes, self.cell_side)
-            # Padding and borders: what is there must not reach a gradient, and is taken last.
-            hidden = self.norm(self.token(at_least_float32(tokens) * valid[..., None]))
-            logits = self.classifier(hidden)
-            best = self.classification.scores(logits).amax(-1).masked_fill(~valid, -1)
-            chosen = best.topk(min(self.num_queries, best.shape[1])).indices
-            logits, hidden, proposals = (
-                values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
-                for values in (logits, hidden, proposals)
+            # As many more that propose nothing, so that no image has too few, whatever its size.
+            tokens, proposals, valid = (
+                F.pad(values, (0, 0, 0, self.num_queries))
+                for values in (at_least_float32(tokens), proposals, valid[..., None])
             )
-            boxes = proposals + self.box(hidden)
-        content = self.content.weight[: chosen.shape[1]].expand(chosen.shape[0], -1, -1)
+            # Padding and borders: what is there must not be seen, and is taken last.
+            hidden = self.norm(self.token(tokens.masked_fill(~valid, 0.0)))
+            logits = self.classifier(hidden)
+            best = self.classification.scores(logits).amax(-1).masked_fill(~valid[..., 0], -1)
+            chosen = best.topk(self.num_queries).indices[..., None]
+            logits, hidden, proposals, valid = (
+                values.gather(1, chosen.expand(-1, -1, values.shape[-1]))
+                for values in (logits, hidden, proposals, valid)
+            )
+            boxes = (proposals + self.box(hidden)).masked_fill(~valid, 0.0)
+        content = self.content.weight.expand(chosen.shape[0], -1, -1)
         outputs = {"pred_logits": logits[None], "pred_boxes": boxes.sigmoid()[None]}
         return Queries(
             content=content,

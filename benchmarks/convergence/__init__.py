@@ -1,0 +1,1 @@
+"""The convergence study: plan, trainings, numbers, pictures and tables; run by ``tools/convergence_study.py``."""
