@@ -24,7 +24,7 @@ def test_the_command_writes_what_was_asked_for(exported, tmp_path, monkeypatch, 
     part = exported("smca_single_scale")
     path = tmp_path / "model.onnx"
     asked = []
-    monkeypatch.setattr(exporter, "trace", lambda graph, **_: asked.append(graph.detections))
+    monkeypatch.setattr(exporter, "trace", lambda graph: asked.append(graph.detections))
     monkeypatch.setattr(exporter, "to_onnx", lambda *_: onnx.load(part.path))
     options = ["--weights", str(part.checkpoint), "--output", str(path)]
     assert main(options) == 0
@@ -34,10 +34,12 @@ def test_the_command_writes_what_was_asked_for(exported, tmp_path, monkeypatch, 
     assert path.read_bytes() == part.path.read_bytes()
 
 
-def test_torch_export(exported):
+def test_torch_export(exported, tmp_path, monkeypatch):
     """A .pt2 file has the description in an extra file, and gives what the ONNX file gives."""
     part = exported("smca_single_scale")
-    program = Program(part.pt2.path)
+    monkeypatch.setattr(exporter, "trace", lambda _: part.program)
+    report = export_model(part.model, part.info, tmp_path / "model.pt2", detections=9)
+    program = Program(report.path)
     assert program.description["class_names"] == '["cat", "dog", "bird"]'
     images = np.random.default_rng(0).integers(256, size=(1, 3, 71, 93)).astype(np.float32)
     sizes = np.array([[71, 93]])
@@ -61,7 +63,7 @@ def test_what_cannot_be_is_one_sentence(
     checkpoint, options, sentence, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exporter, "trace", lambda *_, **__: None)
+    monkeypatch.setattr(exporter, "trace", lambda _: None)
     assert main(["--weights", checkpoint, *options]) == 2
     error = capsys.readouterr().err
     assert sentence in error

@@ -131,7 +131,7 @@ def test_a_file_that_differs_is_refused_and_leaves_the_old_one(exported, tmp_pat
     values[0] += 0.5
     wrong.CopyFrom(onnx.numpy_helper.from_array(values, wrong.name))
     monkeypatch.setattr(exporter, "to_onnx", lambda *_: proto)
-    monkeypatch.setattr(exporter, "trace", lambda *_, **__: None)
+    monkeypatch.setattr(exporter, "trace", lambda _: None)
     target = tmp_path / "model.onnx"
     target.write_bytes(b"before")
     with pytest.raises(InputError, match=r"differ from the model's by .* no file was written"):
@@ -151,7 +151,7 @@ def test_fewer_bits(exported, tmp_path, monkeypatch, precision):
     part = exported("smca_single_scale")
     proto = onnx.load(part.path)
     monkeypatch.setattr(exporter, "to_onnx", lambda *_: proto)
-    monkeypatch.setattr(exporter, "trace", lambda *_, **__: None)
+    monkeypatch.setattr(exporter, "trace", lambda _: None)
     report = export_model(
         part.model, part.info, tmp_path / "small.onnx", precision=precision, detections=9
     )

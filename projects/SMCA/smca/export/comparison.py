@@ -28,7 +28,7 @@ CASES: tuple[tuple[Sequence[tuple[int, int]], tuple[int, int]], ...] = (
 )
 """(height, width) of the images of a batch, and how many rows and columns it is padded beyond the largest."""
 
-_LARGEST_SCALE = 16
+SMALLEST_SIDE = min(side for sizes, _ in CASES for size in sizes for side in size)
 _DRAWS = 8
 
 
@@ -57,7 +57,8 @@ def compare(
         model: in evaluation mode.
         run: the exported file.
         isolates: compare with each image alone; else with the same batch, and leave out padding beyond it.
-        scale, draws: of images, see :func:`plan`; of several draws an image's best counts.
+        scale: of the images' sides.
+        draws: of each image, of which the best one counts.
 
     Returns:
         One per raw output.
@@ -93,33 +94,16 @@ def refuse_difference(differences: Sequence[Difference], *, tolerance: float = T
             )
 
 
-def plan(model: SMCA) -> dict[str, int]:
-    """Images that a model can be compared on.
+def draws_needed(model: SMCA) -> int:
+    """How many times an image is drawn.
 
-    One that selects its queries among the cells of an image needs more cells than queries, so images are larger by a
-    factor; and where two cells are nearly as good as each other, rounding decides on their order, and so on all that
-    follows: an export that is wrong is so for every image, one that is right for few.
-
-    Returns:
-        "scale" of the images' sides and "draws" of each image, 1 and 1 for most models.
-
-    Raises:
-        InputError: if the model has too few queries on large images, too.
+    Where two cells are nearly as good as each other, rounding decides on their order for a model that selects its
+    queries among the cells of an image, and so on all that follows: an export that is wrong is so for every image, one
+    that is right for few.
     """
-    smallest = min((size for sizes, _ in CASES for size in sizes), key=math.prod)
-    # Sources of queries may wrap each other; one that selects says how many it wants.
-    wanted = max(getattr(part, "num_queries", 0) for part in model.decoder.modules())
-    if wanted == 0:
-        return {"scale": 1, "draws": 1}
-    scale, count = 1, 0
-    while count < wanted:
-        if scale > _LARGEST_SCALE:
-            raise InputError(f"the model makes {count} of its {wanted} queries of an image")
-        image = torch.zeros(3, *(side * scale for side in smallest))
-        count = reference(model, [image], isolates=True)["logits"].shape[1]
-        scale *= 2
-    # Twice what was enough: cells at the border propose nothing.
-    return {"scale": scale, "draws": _DRAWS}
+    # Sources of queries may wrap each other; one that selects knows how many it wants.
+    selects = any(hasattr(part, "num_queries") for part in model.decoder.modules())
+    return _DRAWS if selects else 1
 
 
 @torch.no_grad()

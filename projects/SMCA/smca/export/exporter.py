@@ -19,10 +19,10 @@ from smca.version import __version__
 from smca.whole_file import replacing
 
 from .comparison import (
-    TOLERANCE,
+    SMALLEST_SIDE,
     Difference,
     compare,
-    plan,
+    draws_needed,
     refuse_difference,
 )
 from .graph import INPUTS, DetectionGraph, trace
@@ -88,26 +88,27 @@ def export_model(
         import_onnx()
     graph = DetectionGraph(model, detections=detections)
     model = model.eval()
-    images = plan(model)
-    program = trace(graph, scale=images["scale"])
+    program = trace(graph)
     description = as_text(_describe(model, info, graph, precision))
+    draws = draws_needed(model)
 
-    def check(run: Callable, tolerance: float = TOLERANCE) -> list[Difference]:
-        differences = compare(model, run, isolates=graph.isolates, **images)
-        refuse_difference(differences, tolerance=tolerance)
-        return differences
+    def difference(run: Callable, scale: int = 1) -> list[Difference]:
+        return compare(model, run, isolates=graph.isolates, scale=scale, draws=draws)
 
     with replacing(output, ending=output.suffix) as path:
         if kind == "pt2":
             save_pt2(program, path, description)
-            differences = check(Program(path))
+            # A graph of torch.export holds that no axis of a level has a single cell.
+            differences = difference(Program(path), graph.coarsest // SMALLEST_SIDE + 1)
+            refuse_difference(differences)
         else:
             proto = to_onnx(program, graph.output_names, description)
             path.write_bytes(proto.SerializeToString())
-            differences = check(Session(path))
+            differences = difference(Session(path))
+            refuse_difference(differences)
             if precision != "float32":
                 _convert(proto, path, precision, description)
-                differences = compare(model, Session(path), isolates=graph.isolates, **images)
+                differences = difference(Session(path))
                 _refuse_nonsense(differences, precision)
         size = path.stat().st_size
     return ExportReport(output, size, description, differences)

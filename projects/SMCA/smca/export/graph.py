@@ -28,6 +28,8 @@ class DetectionGraph(nn.Module):
     Attributes:
         output_names: of what is returned, in order.
         isolates: whether an image's outputs do not depend on its batch.
+        multiple: of pixels that batches are padded to.
+        coarsest: stride of the last level.
     """
 
     def __init__(self, model: nn.Module, *, detections: int | None = None):
@@ -51,9 +53,10 @@ class DetectionGraph(nn.Module):
         self.detections = detections
         self.isolates = model.isolate_images
         self.output_names = RAW_OUTPUTS if detections is None else RAW_OUTPUTS + DETECTION_OUTPUTS
+        self.coarsest = model.neck.strides[-1]
         self.multiple = model.backbone.size_divisibility or 1
         if self.isolates:
-            self.multiple = math.lcm(self.multiple, model.neck.strides[-1])
+            self.multiple = math.lcm(self.multiple, self.coarsest)
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """From pixels to boxes.
@@ -68,8 +71,13 @@ class DetectionGraph(nn.Module):
             layer. With ``detections``, D at most, by falling score also scores (B, D), classes (B, D) int64 and boxes
             (B, D, 4) as (x1, y1, x2, y2) in pixels of ``images``.
         """
-        height, width = images.shape[-2:]
-        pixels = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        # A product with the multiple, which sizes of levels divide: with a remainder of a division in their place each
+        # of them would be a longer expression.
+        missing = [
+            (size + self.multiple - 1) // self.multiple * self.multiple - size
+            for size in images.shape[-2:]
+        ]
+        pixels = F.pad(images, (0, missing[1], 0, missing[0]))
         mask = mask_of_sizes(pixels, sizes)
         pixels = (pixels - self.model.pixel_mean) / self.model.pixel_std
         outputs, _ = self.model.run_padded(
@@ -92,16 +100,18 @@ class DetectionGraph(nn.Module):
         return scores, classes, box_convert(chosen, "cxcywh", "xyxy") * scales
 
 
-def trace(graph: DetectionGraph, *, scale: int = 1) -> torch.export.ExportedProgram:
+def trace(graph: DetectionGraph) -> torch.export.ExportedProgram:
     """Of any batch, height and width.
 
-    Args:
-        scale: of the images that are sent through; a model that selects its queries among the cells of an image needs
-            more cells than queries.
+    Raises:
+        InputError: if PyTorch is too old.
     """
-    height, width = 75 * scale, 109 * scale
+    if not hasattr(torch.export.Dim, "DYNAMIC"):
+        raise InputError(f"export needs PyTorch 2.6 or newer, this is {torch.__version__}")
+    # Two rows and three columns of the coarsest level: a length of 1, or the same one twice, would be taken for fixed.
+    height, width = graph.coarsest + 11, 2 * graph.coarsest + 13
     images = torch.zeros(2, 3, height, width)
-    sizes = torch.tensor([[height, width - 29], [height - 15, width]])
+    sizes = torch.tensor([[height, width - 9], [height - 7, width]])
     dynamic = torch.export.Dim.DYNAMIC
     with torch.no_grad():
         return torch.export.export(
