@@ -1,15 +1,18 @@
 #!/usr/bin/env python
-"""What each part beyond the paper brings on the bundled digits: short trainings, several seeds each.
+r"""What each part beyond the paper brings on the bundled digits: short trainings, several seeds each.
 
     python benchmarks/smca_plus.py                                                  # 400 steps of 8 images
     python benchmarks/smca_plus.py --only digits/smca_plus --iterations 2000 --images 16 --seeds 0
-    python benchmarks/smca_plus.py --only ABDE digits/smca_plus --iterations 1000 --seeds 1 2 --test digits_heldout_train
+    python benchmarks/smca_plus.py --iterations 1000 --seeds 1 2 --only ABDE digits/smca_plus \
+        --test digits_heldout_train
 
 Backbone, data, rates and schedule are those of learning_check.py's single-scale model; Faster R-CNN beside them has the
 same backbone, and digits/smca_plus has A, B, D and E with other weights of losses. Those were chosen by AP on
 digits_val with seed 0: what they bring is to be read from other seeds on digits_heldout_train, other images that are
-made of the training's writers and photographs. Each finished run is stored at once and not done again, so that the command goes on where it was
-stopped. Runs of the first seed come first.
+made of the training's writers and photographs.
+
+Each finished run is stored at once and not done again, so that the command goes on where it was stopped. Runs of the
+first seed come first.
 """
 
 import argparse
