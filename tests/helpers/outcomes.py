@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from PIL import Image
 
+from smca.data import load_detection_dataset
 from smca.evaluation import CocoEvaluator, CocoOutcome
 
 
@@ -20,7 +22,7 @@ def evaluated(
     *,
     names: tuple[str, ...] = ("cat", "dog"),
     images: int = 2,
-    image_root: str | None = None,
+    with_files: bool = False,
 ) -> CocoOutcome:
     """The outcome of detections on images of 100 x 100 pixels.
 
@@ -30,7 +32,7 @@ def evaluated(
         found: (image, class, (x, y, width, height), score).
         names: of the classes.
         images: how many there are.
-        image_root: folder of the images, ``folder`` by default.
+        with_files: black images are written into the folder and found by the evaluation.
     """
     content = {
         "images": [
@@ -52,8 +54,12 @@ def evaluated(
     name = f"hand_made_{uuid.uuid4().hex}"
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content))
-    register_coco_instances(name, {}, str(path), image_root or str(folder))
+    register_coco_instances(name, {}, str(path), str(folder))
     try:
+        if with_files:
+            for i in range(images):
+                Image.new("RGB", (100, 100)).save(folder / f"{i}.png")
+            load_detection_dataset(name)
         evaluator = CocoEvaluator(name)
         evaluator.reset()
         evaluator._predictions = [

@@ -12,7 +12,7 @@ from smca.engine.run.record import METRICS
 from smca.engine.run.run_directory import REPORT
 
 from .page import write_report
-from .reported_run import ReportedRun, curves_or_reason, describe, outcome_of
+from .reported_run import ReportedRun, curves_or_reason, describe, outcome_of, training_facts
 
 logger = logging.getLogger("smca.engine")
 
@@ -43,7 +43,7 @@ def report_training(inputs: RunInputs) -> None:
             facts.append(("evaluated on", f"{describe(outcome)}, with the {what} at the end"))
         run = ReportedRun(
             name=folder.absolute().name,
-            facts=tuple(facts),
+            facts=(*facts, *training_facts(curves)),
             curves=curves,
             outcome=outcome,
             missing=missing,

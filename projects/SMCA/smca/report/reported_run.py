@@ -92,6 +92,17 @@ def curves_or_reason(metrics_file: Path) -> tuple[Curves, tuple[str, ...]]:
     return curves, tuple(reasons)
 
 
+def training_facts(curves: Curves) -> tuple[tuple[str, str], ...]:
+    """How long a training was, as facts of a run."""
+    points = [*curves.loss, *(p for points in curves.numbers.values() for p in points)]
+    if not points:
+        return ()
+    done = max(point.iteration for point in points) + 1
+    per_epoch = curves.iterations_per_epoch
+    epochs = f" ({done / per_epoch:.3g} epochs)" if per_epoch else ""
+    return (("trained", f"{done} iterations{epochs}"),)
+
+
 def outcome_of(evaluator: object) -> CocoOutcome | None:
     """What a COCO evaluator, or the first of several evaluators that is one, found last."""
     members = evaluator._evaluators if isinstance(evaluator, DatasetEvaluators) else [evaluator]

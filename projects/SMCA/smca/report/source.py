@@ -27,7 +27,7 @@ from smca.evaluation import CocoEvaluator, CocoOutcome
 from smca.experiments import list_configs, load_experiment
 from smca.inference.trained_model import load_checkpoint
 
-from .reported_run import Curves, ReportedRun, curves_or_reason, describe, outcome_of
+from .reported_run import ReportedRun, curves_or_reason, describe, outcome_of, training_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _of_directory(folder: Path, options: Options) -> ReportedRun:
             f"{folder} is no output directory of a training: it has no {METRICS}, {CONFIG} or checkpoint"
         )
     curves, missing = curves_or_reason(folder / METRICS)
-    run = ReportedRun(name=_short_name(folder), facts=_training_facts(curves), curves=curves)
+    run = ReportedRun(name=_short_name(folder), facts=training_facts(curves), curves=curves)
     if not options.predict:
         reason = "There is no evaluation: it was not asked for (--no-predictions)."
         return dataclasses.replace(run, missing=(*missing, reason))
@@ -125,16 +125,6 @@ def _weights_in(folder: Path) -> Path:
     if (folder / BEST).is_file():
         return folder / BEST
     raise InputError(f"{folder} has no checkpoint yet")
-
-
-def _training_facts(curves: Curves) -> tuple[tuple[str, str], ...]:
-    points = [*curves.loss, *(p for points in curves.numbers.values() for p in points)]
-    if not points:
-        return ()
-    done = max(point.iteration for point in points) + 1
-    per_epoch = curves.iterations_per_epoch
-    epochs = f" ({done / per_epoch:.3g} epochs)" if per_epoch else ""
-    return (("trained", f"{done} iterations{epochs}"),)
 
 
 def _outcome_of_checkpoint(source: str, options: Options) -> CocoOutcome:
