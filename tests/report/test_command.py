@@ -82,6 +82,7 @@ def test_a_training_leaves_a_report_and_the_command_makes_the_same(run, capsys):
     shown = " ".join(text(page).split())
     assert all(f"{name} {last[f'bbox/{name}']:.1f}" in shown for name in ("AP", "AP50", "AP75"))
     assert "trained 2 iterations (1.33 epochs)" in shown
+    assert "Where it looked" in shown
     assert "Report: " in (run / "log.txt").read_text()
     page.unlink()
     assert main([str(run), "--device", "cpu"]) == 0
@@ -139,6 +140,23 @@ def test_a_checkpoint_and_a_data_set(run, data, tmp_path, monkeypatch):
     shown = " ".join(text(tmp_path / "report.html").split())
     assert f"AP {last['bbox/AP']:.1f}" in shown
     assert "3 images, 3 objects of 3 classes" in shown
+
+
+def test_a_data_set_of_other_classes_is_refused(run, data, tmp_path, capsys):
+    content = json.loads(data[0].read_text())
+    content["categories"][0]["name"] = "ostrich"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(content))
+    arguments = ["--dataset", str(other), "--images", str(data[1]), "--device", "cpu"]
+    assert main([str(run / "model_final.pth"), *arguments]) == 1
+    assert "have different classes: only the first has 'emu'" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_called_by_their_path(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other" / run.name)
+    page = tmp_path / "page.html"
+    assert main([str(run), str(other), "--no-predictions", "--output", str(page)]) == 0
+    assert f"Report: {run}, {other}" in text(page)
 
 
 def test_what_a_run_lacks_is_said_on_its_page(run, capsys):

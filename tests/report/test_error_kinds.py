@@ -53,6 +53,13 @@ def test_between_a_cat_and_a_dog_the_box_comes_first(tmp_path):
     assert kinds_of(tmp_path, objects, [(0, CAT, (10, 0, 20, 20), 0.9)])[0] == ["box"]
 
 
+def test_a_crowd_has_no_wrong_box_on_it(tmp_path):
+    """A third of the detection lies on a crowd of its class, a quarter on one of the other."""
+    objects = [(0, CAT, (0, 0, 20, 20), True), (0, DOG, (60, 0, 30, 20), True)]
+    found = [(0, CAT, (10, 0, 30, 20), 0.9), (0, CAT, (60, 0, 30, 20), 0.8)]
+    assert kinds_of(tmp_path, objects, found)[0] == ["background", "background"]
+
+
 def test_counts_are_of_what_is_shown(tmp_path):
     objects = [(0, CAT, HERE), (1, CAT, HERE)]
     found = [(0, CAT, HERE, 0.3), (1, DOG, HERE, 0.6), (1, DOG, (60, 60, 9, 9), 0.2)]
@@ -108,6 +115,14 @@ def test_a_mended_class_counts_once_and_only_on_what_was_not_found(tmp_path):
     before = 100 * (51 / 101 + 1 / 4) / 2
     assert kinds.ap50() == pytest.approx(before)
     assert kinds.gains()["class"] == pytest.approx(100 - before)
+
+
+def test_a_wrong_class_on_what_was_found_is_left_out_when_it_is_mended(tmp_path):
+    """Else two of two cats would count as found."""
+    objects = [(0, CAT, HERE), (1, CAT, HERE)]
+    _, kinds = kinds_of(tmp_path, objects, [(0, CAT, HERE, 0.7), (0, DOG, HERE, 0.6)])
+    assert kinds.ap50() == pytest.approx(100 * 51 / 101)
+    assert kinds.gains()["class"] == pytest.approx(0)
 
 
 def test_missed_objects_are_no_longer_asked_for(tmp_path):

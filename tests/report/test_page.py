@@ -158,6 +158,21 @@ def test_worst_images_come_first_with_truth_beside_detections(tmp_path, page_of)
     assert "0.png" in page.text
 
 
+def test_attention_of_the_worst_images(tmp_path, page_of):
+    def draw(path, threshold):
+        asked.append((path, threshold))
+        return None if path.endswith("0.png") else np.zeros((4, 4, 3), np.uint8)
+
+    asked = []
+    outcome = evaluated(tmp_path, [(0, 0, BOX), (1, 0, BOX)], [], with_files=True)
+    page = page_of(ReportedRun("run", outcome=outcome, draw_attention=draw), threshold=0.3)
+    assert asked == [(str(tmp_path / name), 0.3) for name in ("0.png", "1.png")]
+    assert "Where it looked" in page.text
+    assert page.source.count("Spatial prior of detections in") == 1
+    page = page_of(ReportedRun("run", outcome=outcome, draw_attention=lambda *_: None))
+    assert "Where it looked" not in page.text
+
+
 def test_a_run_without_evaluation_says_what_is_missing(tmp_path, page_of):
     curves, missing = curves_or_reason(tmp_path / "metrics.json")
     assert missing == (

@@ -11,6 +11,7 @@ from smca.engine import RunInputs
 from smca.engine.run.record import METRICS
 from smca.engine.run.run_directory import REPORT
 
+from .attention import attention_of
 from .page import write_report
 from .reported_run import ReportedRun, curves_or_reason, describe, outcome_of, training_facts
 
@@ -32,7 +33,7 @@ def report_training(inputs: RunInputs) -> None:
         if outcome is None and (folder / REPORT).is_file():
             return
         curves, missing = curves_or_reason(folder / METRICS)
-        facts = []
+        facts, draw = [], None
         if outcome is None:
             missing = (
                 *missing,
@@ -40,6 +41,9 @@ def report_training(inputs: RunInputs) -> None:
             )
         else:
             what = "moving averages" if settings.ema.enabled else "weights"
+            # Averaged weights are not at hand.
+            if not settings.ema.enabled:
+                draw = attention_of(inputs.model, inputs.test_loader, outcome.dataset_name)
             facts.append(("evaluated on", f"{describe(outcome)}, with the {what} at the end"))
         run = ReportedRun(
             name=folder.absolute().name,
@@ -47,6 +51,7 @@ def report_training(inputs: RunInputs) -> None:
             curves=curves,
             outcome=outcome,
             missing=missing,
+            draw_attention=draw,
         )
         write_report(folder / REPORT, [run])
     except Exception:

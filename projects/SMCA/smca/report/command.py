@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,6 +117,12 @@ def _run(args: argparse.Namespace) -> Path:
         runs.append(report_of(source, options))
         for sentence in runs[-1].missing:
             print(f"smca-report: {printable(sentence)}", file=sys.stderr)
+    names = Counter(run.name for run in runs)
+    runs = [
+        # Of two with one name only the whole path says which is which.
+        dataclasses.replace(run, name=source) if names[run.name] > 1 else run
+        for run, source in zip(runs, args.runs, strict=True)
+    ]
     write_report(output, runs, threshold=args.threshold, images=args.worst)
     return output
 

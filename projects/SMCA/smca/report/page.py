@@ -12,6 +12,7 @@ from smca.visualization.html_page import write_page
 from .analysis import analyze
 from .reported_run import ReportedRun
 from .sections import (
+    attention_section,
     class_rows,
     color_of,
     error_rows,
@@ -24,6 +25,8 @@ from .sections import (
 )
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+_LOOKED_AT = 2
+"""Images whose attention is drawn."""
 _RECORDED_DIFFERS = 0.05
 """Percent of AP, beyond rounding and other hardware."""
 
@@ -59,6 +62,7 @@ def write_report(
             "right": 0 if a is None else a.right,
             "matrix": None if a is None else matrix_section(a),
             "worst": [] if a is None else worst_section(a, images),
+            "attention": [] if a is None else attention_section(run, a, min(images, _LOOKED_AT)),
         }
         for index, (run, a) in enumerate(zip(runs, analyses, strict=True))
     ]

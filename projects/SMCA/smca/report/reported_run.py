@@ -11,6 +11,8 @@ from detectron2.evaluation import DatasetEvaluators
 from smca.errors import InputError
 from smca.evaluation import CocoEvaluator, CocoOutcome, CurvePoint, read_curves
 
+from .attention import DrawAttention
+
 LOSS = "total_loss"
 _NUMBERS = ("AP", "AP50", "AP75")
 
@@ -40,6 +42,7 @@ class ReportedRun:
         curves: of its training; empty without one.
         outcome: of its evaluation, None without one.
         missing: sentences that say what the report lacks and why.
+        draw_attention: draws where its model looked in an image, if that can be drawn.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ReportedRun:
     curves: Curves = Curves()
     outcome: CocoOutcome | None = None
     missing: tuple[str, ...] = ()
+    draw_attention: DrawAttention | None = None
 
     @property
     def recorded_ap(self) -> float | None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
+
+from smca.visualization.html_page import data_url
 
 from .analysis import Analysis
 from .charts import COLORS, Line, chart, curve_line, precision_lines, sparkline
@@ -221,6 +224,22 @@ def worst_section(analysis: Analysis, count: int) -> list[dict]:
             ),
         }
         for image in worst_images(analysis.kinds, analysis.threshold, count)
+    ]
+
+
+def attention_section(run: ReportedRun, analysis: Analysis, count: int) -> list[dict]:
+    """Where the model looked in the worst images; empty for a model of which that cannot be drawn."""
+    if run.draw_attention is None:
+        return []
+    files = {image["id"]: image for image in analysis.outcome.truth.coco.dataset["images"]}
+    chosen = [
+        files[image.number] for image in worst_images(analysis.kinds, analysis.threshold, count)
+    ]
+    drawn = [(file, run.draw_attention(file["path"], analysis.threshold)) for file in chosen]
+    return [
+        {"file": file["file_name"], "src": data_url(Image.fromarray(picture), "JPEG", quality=85)}
+        for file, picture in drawn
+        if picture is not None
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import detectron2.data.transforms as T
@@ -11,6 +12,7 @@ from detectron2.config import LazyCall as L
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from smca.data import DetectionMapper, build_test_loader, load_detection_dataset
 from smca.data.image_files import describe_absence
@@ -27,6 +29,7 @@ from smca.evaluation import CocoEvaluator, CocoOutcome
 from smca.experiments import list_configs, load_experiment
 from smca.inference.trained_model import load_checkpoint
 
+from .attention import attention_of
 from .reported_run import ReportedRun, curves_or_reason, describe, outcome_of, training_facts
 
 
@@ -84,9 +87,8 @@ def report_of(source: str, options: Options) -> ReportedRun:
         raise InputError(
             f"{source} is a checkpoint, of which nothing can be said without predictions (--no-predictions)"
         )
-    outcome = _outcome_of_checkpoint(source, options)
-    facts = (("weights", source), ("evaluated on", describe(outcome)))
-    return ReportedRun(name=_short_name(source), facts=facts, outcome=outcome)
+    run = _evaluated_checkpoint(source, options)
+    return dataclasses.replace(run, name=_short_name(source))
 
 
 def _of_directory(folder: Path, options: Options) -> ReportedRun:
@@ -107,15 +109,20 @@ def _of_directory(folder: Path, options: Options) -> ReportedRun:
             raise InputError(
                 f"{folder} has no {CONFIG}; give the experiment of the run with --config-file"
             )
-        outcome = _outcome_of_config(config, str(weights), options)
+        evaluated = _evaluated(config, str(weights), options)
     except InputError as error:
         # Someone who asks for certain data or a certain config wants to know now.
         if options.dataset or options.config:
             raise
         reason = f"There is no evaluation: {str(error).rstrip('.')}."
         return dataclasses.replace(run, missing=(*missing, reason))
-    facts = (("weights", str(weights)), ("evaluated on", describe(outcome)))
-    return dataclasses.replace(run, facts=(*facts, *run.facts), outcome=outcome, missing=missing)
+    return dataclasses.replace(
+        evaluated,
+        name=run.name,
+        facts=(*evaluated.facts, *run.facts),
+        curves=curves,
+        missing=missing,
+    )
 
 
 def _weights_in(folder: Path) -> Path:
@@ -127,10 +134,10 @@ def _weights_in(folder: Path) -> Path:
     raise InputError(f"{folder} has no checkpoint yet")
 
 
-def _outcome_of_checkpoint(source: str, options: Options) -> CocoOutcome:
+def _evaluated_checkpoint(source: str, options: Options) -> ReportedRun:
     """With a config by it; without one the checkpoint describes its model, and the data is given or the zoo's."""
     if options.config is not None:
-        return _outcome_of_config(options.config, source, options)
+        return _evaluated(options.config, source, options)
     model, info = load_checkpoint(source)
     if options.dataset is None:
         if info.config_name not in list_configs():
@@ -138,27 +145,21 @@ def _outcome_of_checkpoint(source: str, options: Options) -> CocoOutcome:
                 f"{source} does not say what to evaluate it on: name a data set with --dataset, or its experiment with "
                 "--config-file"
             )
-        return _outcome_of_config(info.config_name, source, options)
+        return _evaluated(info.config_name, source, options)
     name = options.dataset
     dataset = load_detection_dataset(name)
     _check_same_classes(source, info.class_names, name)
     model.to(find_device(options.device))
-    loader = build_test_loader(
-        dataset=dataset,
-        mapper=DetectionMapper(
-            is_train=False,
-            augmentations=[
-                T.ResizeShortestEdge(
-                    short_edge_length=info.min_size_test, max_size=info.max_size_test
-                )
-            ],
-            image_format=getattr(model, "input_format", None) or "BGR",
-        ),
-        num_workers=2,
+    resize = T.ResizeShortestEdge(short_edge_length=info.min_size_test, max_size=info.max_size_test)
+    mapper = DetectionMapper(
+        is_train=False,
+        augmentations=[resize],
+        image_format=getattr(model, "input_format", None) or "BGR",
     )
+    loader = build_test_loader(dataset=dataset, mapper=mapper, num_workers=2)
     evaluator = CocoEvaluator(name)
     inference_on_dataset(model, loader, evaluator)
-    return _or_refuse(evaluator, name)
+    return _as_run(source, _or_refuse(evaluator, name), model, loader)
 
 
 def _check_same_classes(source: str, known: tuple[str, ...], name: str) -> None:
@@ -173,7 +174,7 @@ def _check_same_classes(source: str, known: tuple[str, ...], name: str) -> None:
         )
 
 
-def _outcome_of_config(config: str, weights: str, options: Options) -> CocoOutcome:
+def _evaluated(config: str, weights: str, options: Options) -> ReportedRun:
     """As ``train_net.py --eval-only`` evaluates."""
     cfg = load_experiment(config)
     cfg.train.init_checkpoint = weights
@@ -183,7 +184,18 @@ def _outcome_of_config(config: str, weights: str, options: Options) -> CocoOutco
     inputs = RunInputs(cfg, training=False)
     inputs.initialize()
     inputs.evaluate(inputs.model)
-    return _or_refuse(inputs.evaluator, str(OmegaConf.select(cfg, "dataloader.test.dataset.names")))
+    names = str(OmegaConf.select(cfg, "dataloader.test.dataset.names"))
+    outcome = _or_refuse(inputs.evaluator, names)
+    return _as_run(weights, outcome, inputs.model, inputs.test_loader)
+
+
+def _as_run(weights: str, outcome: CocoOutcome, model: nn.Module, loader: Iterable) -> ReportedRun:
+    return ReportedRun(
+        name=weights,
+        facts=(("weights", weights), ("evaluated on", describe(outcome))),
+        outcome=outcome,
+        draw_attention=attention_of(model, loader, outcome.dataset_name),
+    )
 
 
 def _evaluate_on(cfg: DictConfig, name: str) -> None:
