@@ -81,7 +81,7 @@ def worst_images(kinds: ErrorKinds, threshold: float, count: int) -> list[WorstI
 def paint(
     kinds: ErrorKinds, threshold: float, number: int, path: str, class_names: tuple[str, ...]
 ) -> Pictures:
-    """Draw an image's objects, and detections with what is wrong with them, the best on top.
+    """Draw an image's objects, and detections with what is wrong with them; those are on top.
 
     Args:
         kinds, threshold: as for :func:`worst_images`.
@@ -106,8 +106,9 @@ def paint(
         [_WRONG if missed[i] else _RIGHT for i in there],
         scale,
     )
-    # The best last, so that it is on top.
     found = np.flatnonzero(shown & (m.detections.images == number))[::-1]
+    # What is wrong last, and so on top with its reason.
+    found = found[np.argsort(kinds.kinds[found] != NONE, kind="stable")]
     predictions = _painted(
         image,
         m.detections[found],
