@@ -61,6 +61,7 @@ COMMANDS = {
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
     "smca-predict": "smca_predict:main",
+    "smca-report": "smca.report.command:main",
 }
 
 

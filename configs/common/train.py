@@ -26,6 +26,8 @@ train = dict(
     checkpointer=dict(period_epochs=1, period=None, max_to_keep=3),
     # The number that says which model is best; null is "bbox/AP", or "bbox_ema/AP" with ema.
     evaluation=dict(period_epochs=1, period=None, metric=None),
+    # Leave report.html at the end: curves, numbers, errors by kind, worst images.
+    report=True,
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
     # More of Detectron2's hooks or your own, as [L(MyHook)(...)].
     hooks=[],

@@ -73,6 +73,7 @@ TRAINING = {
     "train.ema.enabled": FLAG,
     "train.skip_nonfinite": COUNT.or_null(),
     "train.log_period": SIZE,
+    "train.report": FLAG,
     "train.checkpointer.period_epochs": RATE,
     "train.checkpointer.period": COUNT.or_null(),
     # Or nothing is left if the newest is damaged.
@@ -109,6 +110,9 @@ TRAINING = {
     "lr_multiplier.warmup_factor": number(0, most=1),
 }
 """As above, of what only a training reads."""
+
+MAY_BE_ABSENT = ("train.report",)
+"""Fields of ``train`` that version 0.1 did not write; without one it has its default."""
 
 SWITCHED = {
     "train.amp.dtype": ("train.amp.enabled", one_of(*DTYPES)),

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from smca.errors import InputError
 from smca.experiments.targets import check_arguments, check_targets_exist, find_target
 
-from .fields import ALWAYS, ANYWHERE, SWITCHED, TRAINING
+from .fields import ALWAYS, ANYWHERE, MAY_BE_ABSENT, SWITCHED, TRAINING
 from .kinds import Kind
 
 _MISSING = object()
@@ -35,7 +35,7 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
         value = _value(cfg, field)
         if value is not _MISSING:
             _check(field, value, kind)
-        elif field.startswith("train."):
+        elif field.startswith("train.") and field not in MAY_BE_ABSENT:
             raise InputError(
                 f"{field} is missing in this config: begin with the train of configs/common/train.py"
             )
