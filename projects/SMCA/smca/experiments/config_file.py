@@ -2,6 +2,7 @@
 
 import builtins
 import difflib
+import traceback
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -105,7 +106,13 @@ def load_config_file(path: str) -> DictConfig:
     try:
         cfg = _load_yaml(file) if file.suffix in _YAML else LazyConfig.load(str(file))
     except (SyntaxError, ImportError, AttributeError, NameError, TypeError) as error:
-        raise InputError(f"config file {path} cannot be loaded: {error}") from error
+        # Detectron2's own says that there is one in the syntax, its cause which and where.
+        syntax = error.__cause__ if isinstance(error.__cause__, SyntaxError) else None
+        line, reason = (
+            (syntax.lineno, syntax.msg) if syntax else (_line_of(error, str(file)), error)
+        )
+        where = f", line {line}" if line else ""
+        raise InputError(f"config file {path}{where} cannot be loaded: {reason}") from error
     finally:
         # Detectron2 replaces it while it loads, and leaves it so when a config fails.
         builtins.__import__ = import_before
@@ -116,6 +123,12 @@ def load_config_file(path: str) -> DictConfig:
         )
     allow_targets_of(cfg.model)
     return cfg
+
+
+def _line_of(error: BaseException, file: str) -> int | None:
+    """The last line of a file that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
 
 
 def _config_root() -> Path:
