@@ -51,6 +51,7 @@ def _register(node: DictConfig) -> None:
             image_root=node.image_root,
             field=node.field,
             classes_from=node.get("classes_from"),
+            split=node.get("split"),
         )
 
 

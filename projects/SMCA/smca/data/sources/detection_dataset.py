@@ -8,7 +8,6 @@ from detectron2.data.build import print_instances_class_histogram
 
 from smca.errors import InputError
 
-from .coco_json import file_key
 from .coco_source import CocoSource, find_source
 from .coco_tables import describe_difference
 from .code_source import CodeSource
@@ -100,8 +99,7 @@ def _load_one(name: str) -> list[dict]:
 
 def _key(source: CocoSource | CodeSource) -> tuple:
     """Of what a data set is made from, to see whether it has changed."""
-    json_file = source.json_file
-    return (source, DatasetCatalog[source.name], json_file and file_key(json_file))
+    return (source, DatasetCatalog[source.name], source.state())
 
 
 def _check_same_classes(names: Sequence[str]) -> None:
