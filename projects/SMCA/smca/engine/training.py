@@ -117,7 +117,9 @@ def _build_checkpointer(inputs: RunInputs) -> RunCheckpointer:
         model=model,
         trainer=trainer,
         average=average,
-        info=model_info_from_lazy(inputs.cfg, class_names=inputs.class_names),
+        info=model_info_from_lazy(
+            inputs.cfg, class_names=inputs.class_names, class_ids=inputs.class_ids
+        ),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
 

@@ -39,13 +39,14 @@ class FolderContent(NamedTuple):
 
 
 class ContentBuilder:
-    """Collects images and objects one after the other; ids count from 1."""
+    """Collects images and objects one after the other; ids of images and objects count from 1."""
 
-    def __init__(self, root: str, class_names: list[str]):
+    def __init__(self, root: str, class_names: list[str], first_id: int = 1):
         """
         Args:
             root: folder of the data set; messages name files relative to it.
-            class_names: in the order of their ids, which count from 1, too.
+            class_names: in the order of their ids.
+            first_id: of the classes.
         """
         self.root = root
         self.problems: list[Problem] = []
@@ -55,8 +56,9 @@ class ContentBuilder:
         self.content: dict[str, list] = {
             "images": [],
             "annotations": [],
-            "categories": [{"id": k, "name": n} for k, n in enumerate(class_names, start=1)],
+            "categories": [{"id": k, "name": n} for k, n in enumerate(class_names, start=first_id)],
         }
+        self._first_id = first_id
 
     def reject(self, kind: str, path: str, what: str, *, line: int | None = None) -> None:
         """Note a problem of a file, or of one of its lines, from 1."""
@@ -91,7 +93,7 @@ class ContentBuilder:
             {
                 "id": len(annotations) + 1,
                 "image_id": len(self.content["images"]),
-                "category_id": label + 1,
+                "category_id": label + self._first_id,
                 "bbox": box,
                 "area": box[2] * box[3],
                 "iscrowd": 0,

@@ -52,7 +52,7 @@ class _Reader:
         self._yolo = yolo
         self._split = split
         self._polygons = 0
-        self._builder = ContentBuilder(yolo.root(), yolo.class_names)
+        self._builder = ContentBuilder(yolo.root(), yolo.class_names, first_id=0)
 
     def read(self) -> FolderContent:
         yolo, builder = self._yolo, self._builder

@@ -85,6 +85,22 @@ def class_names_of(name: str) -> tuple[str, ...]:
     return tuple(names or source.read_truth().class_names)
 
 
+def class_ids_of(name: str) -> tuple:
+    """Category ids of the classes of a registered data set, in their order; empty unless each class has one.
+
+    Raises:
+        InputError: if it is not registered or its annotations cannot be read.
+    """
+    source = find_source(name)
+    key = "thing_dataset_id_to_contiguous_id"
+    known = MetadataCatalog.get(name).get(key)
+    if known is None and isinstance(source, CocoSource):
+        known = source.read_truth().id_map()
+    ids = {index: class_id for class_id, index in (known or {}).items()}
+    names = class_names_of(name)
+    return tuple(ids[k] for k in range(len(names))) if sorted(ids) == [*range(len(names))] else ()
+
+
 def _load_one(name: str) -> list[dict]:
     source = find_source(name)
     dataset = source.load()
