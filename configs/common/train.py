@@ -26,6 +26,8 @@ train = dict(
     checkpointer=dict(period_epochs=1, period=None, max_to_keep=3),
     # The number that says which model is best; null is "bbox/AP", or "bbox_ema/AP" with ema.
     evaluation=dict(period_epochs=1, period=None, metric=None),
+    # Evaluations without a gain of more than min_delta in that number, after which the training ends; null goes on.
+    early_stopping=dict(patience=None, min_delta=0.0),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
     # More of Detectron2's hooks or your own, as [L(MyHook)(...)].
     hooks=[],

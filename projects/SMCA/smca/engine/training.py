@@ -23,6 +23,7 @@ from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
 from .averages import WeightAverage
+from .early_stopping import EarlyStoppingHook
 from .inputs import RunInputs
 from .precision import MixedPrecision
 from .schedule import few_steps_warning, iteration_of_epoch
@@ -169,17 +170,24 @@ def _build_hooks(inputs: RunInputs, checkpointer: RunCheckpointer) -> list:
             results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
         return results
 
+    evaluation = EvaluationHook(
+        period=_period(settings.evaluation, per_epoch),
+        evaluate=evaluate_weights,
+        iters_per_epoch=per_epoch,
+        output_dir=settings.output_dir,
+        save_best=checkpointer.save_best,
+        metric=best_metric(settings),
+    )
+    stopping = settings.early_stopping
     return [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=inputs.schedule),
         CheckpointHook(checkpointer, _period(settings.checkpointer, per_epoch)),
-        EvaluationHook(
-            period=_period(settings.evaluation, per_epoch),
-            evaluate=evaluate_weights,
-            iters_per_epoch=per_epoch,
-            output_dir=settings.output_dir,
-            save_best=checkpointer.save_best,
-            metric=best_metric(settings),
+        evaluation,
+        *(
+            [EarlyStoppingHook(evaluation=evaluation, checkpointer=checkpointer, **stopping)]
+            if stopping.patience is not None
+            else []
         ),
         *(instantiate(hook) for hook in settings.hooks),
         RecordHook(

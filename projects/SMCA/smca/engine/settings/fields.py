@@ -80,6 +80,8 @@ TRAINING = {
     "train.evaluation.period_epochs": RATE,
     "train.evaluation.period": COUNT.or_null(),
     "train.evaluation.metric": TEXT.or_null(),
+    "train.early_stopping.patience": SIZE.or_null(),
+    "train.early_stopping.min_delta": RATE,
     "train.ddp.broadcast_buffers": FLAG,
     "train.ddp.find_unused_parameters": FLAG,
     "train.hooks": HOOKS,
