@@ -29,6 +29,8 @@ train = dict(
     # Evaluations without a gain of more than min_delta in that number, after which the training ends; null goes on.
     early_stopping=dict(patience=None, min_delta=0.0),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
+    # Services that get the lines of metrics.json, too: "wandb", "mlflow".
+    writers=[],
     # More of Detectron2's hooks or your own, as [L(MyHook)(...)].
     hooks=[],
 )

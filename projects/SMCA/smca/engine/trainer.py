@@ -47,6 +47,7 @@ class Trainer(TrainerBase):
     Everything else (schedule, evaluation, checkpoints, logging) is done by Detectron2's hooks.
 
     Attributes:
+        is_ended: whether a hook has ended it before its last iteration.
         stop_signum: the signal that asked any of the processes to stop, 0 if none did; set after the step.
         is_step_whole: whether parameters, optimiser, averages and schedule belong to the same number of steps; not
             from the optimiser's step until the schedule's.
@@ -100,7 +101,7 @@ class Trainer(TrainerBase):
             clip_norm=clip_grad_norm,
             seed=seed,
         )
-        self._is_ended = False
+        self.is_ended = False
         self._skipped = 0
         self._signal = StopSignal()
         self._batches = None
@@ -115,7 +116,7 @@ class Trainer(TrainerBase):
             OSError: if a hook could not write.
         """
         self.loader.start_iteration = start_iter
-        self._is_ended = False
+        self.is_ended = False
         try:
             # Loading processes are started inside, so that a signal meanwhile ends neither them nor this one.
             with self._signal.listening():
@@ -130,7 +131,7 @@ class Trainer(TrainerBase):
 
     def end(self) -> None:
         """Make the step that is being done the last one; for hooks of all processes, in the same step."""
-        self._is_ended = True
+        self.is_ended = True
 
     def before_train(self) -> None:
         with _past_the_loop():
@@ -138,7 +139,7 @@ class Trainer(TrainerBase):
             self._end_if_asked()
 
     def _end_if_asked(self) -> None:
-        if self._is_ended:
+        if self.is_ended:
             raise _EndedError
 
     def run_step(self) -> None:

@@ -191,7 +191,10 @@ def _build_hooks(inputs: RunInputs, checkpointer: RunCheckpointer) -> list:
         ),
         *(instantiate(hook) for hook in settings.hooks),
         RecordHook(
-            output_dir=settings.output_dir, max_iter=inputs.max_iter, period=settings.log_period
+            output_dir=settings.output_dir,
+            max_iter=inputs.max_iter,
+            period=settings.log_period,
+            services=settings.writers,
         ),
     ]
 

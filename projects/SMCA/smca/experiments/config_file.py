@@ -26,7 +26,7 @@ DATA_TEMPLATES = ("custom_coco", "custom_coco_small", "digits/custom_coco", "dig
 REQUIRED = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
 _YAML = (".yaml", ".yml")
-_LATER = {"early_stopping": {"patience": None, "min_delta": 0.0}}
+_LATER = {"early_stopping": {"patience": None, "min_delta": 0.0}, "writers": []}
 """Fields of ``train`` that came after version 0.1, in whose configs they are missing."""
 
 

@@ -19,6 +19,8 @@ _RUN_FILES = (
     "config*.yaml",
     "log.txt*",
     "events.out.tfevents.*",
+    "service_*.json",
+    "wandb",
 )
 
 

@@ -16,6 +16,7 @@ _FREE = (
     "train.output_dir",
     "train.device",
     "train.log_period",
+    "train.writers",
     "train.checkpointer.",
     "train.evaluation.",
 )

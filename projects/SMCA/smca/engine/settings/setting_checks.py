@@ -7,6 +7,7 @@ from detectron2.engine import HookBase
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from smca.engine.services import check_services
 from smca.errors import InputError
 from smca.experiments.targets import check_arguments, check_targets_exist, find_target
 
@@ -50,6 +51,7 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
     if training:
         _check_hooks(cfg.train.hooks)
         _check_early_stopping(cfg.train)
+        check_services(list(cfg.train.writers))
     if training and cfg.train.epochs is None and cfg.train.max_iter is None:
         raise InputError(
             "train.epochs and train.max_iter are both null: set one of them, such as train.epochs=50"
