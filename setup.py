@@ -58,6 +58,8 @@ DEV_REQUIRES = [
     *TIMM_REQUIRES,
     *WANDB_REQUIRES,
     *MLFLOW_REQUIRES,
+    # For fonts that tests make; matplotlib brings it along.
+    "fonttools>=4.40",
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-xdist>=3.5",
