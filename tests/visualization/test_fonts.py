@@ -101,6 +101,14 @@ def test_a_word_has_one_font_where_one_has_it_all(installed, tmp_path):
     assert runs_of("猫ö") == (fonts.Run("猫", some), fonts.Run("ö", None))
 
 
+def test_runs_stand_side_by_side(installed, tmp_path):
+    installed(make_font(tmp_path / "a.ttf", "猫"), make_font(tmp_path / "b.ttf", "犬"))
+    columns = np.flatnonzero(drawn("猫犬猫").any(axis=0))
+    # Three squares of 16 pixels, 20 apart.
+    assert columns.tolist() == [left + k for left in (5, 25, 45) for k in range(16)]
+    assert text_size("猫犬猫", 20)[0] == 60
+
+
 def test_words_from_right_to_left_keep_their_blanks(installed, tmp_path):
     """Each in a font of its own they would stand in the wrong order."""
     font = make_font(tmp_path / "n.ttf", "ߊߋߌ")

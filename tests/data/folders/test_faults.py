@@ -111,7 +111,7 @@ def test_polygons_become_boxes_and_that_is_said(yolo):
     assert records[0]["annotations"][0]["bbox"] == [10.0, 8.0, 20.0, 16.0]
     said = find_source("smca_test_folder").load().warnings()
     assert said == [
-        "smca_test_folder: 1 lines are polygons (segmentation), of which the boxes around them are read"
+        "smca_test_folder: polygons (segmentation), of which the boxes around them are read: 1 lines"
     ]
     assert [h.kind for h in check(yolo).hints] == ["how it was read", "class without objects"]
 
@@ -121,7 +121,7 @@ def test_labels_without_image_are_a_hint(yolo):
     report = check(yolo)
     assert report.findings == []
     assert report.hints[0].examples == [
-        "1 files of labels have no image and are left out, the first is labels/train/gone.txt"
+        "files of labels without an image, left out: 1, the first is labels/train/gone.txt"
     ]
 
 

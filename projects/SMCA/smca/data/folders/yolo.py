@@ -77,7 +77,8 @@ class _Reader:
                 builder.reject(kind, source if line else image, f"{image} {_why(size)}", line=line)
                 continue
             self._read_image(image, label, size)
-        self._note_the_rest(images, labels)
+        is_list = any(line is not None for _, line in listed.values())
+        self._note_the_rest(images, labels, is_list=is_list)
         folders = {os.path.dirname(p) for p in (*images, *labels)}
         sources = {source for source, _ in listed.values()}
         builder.files += [yolo.path, *sorted(sources | folders), *images, *labels]
@@ -130,28 +131,27 @@ class _Reader:
         pixels = [(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]
         builder.add_object(label, pixels, builder.origin(path, number))
 
-    def _note_the_rest(self, images: Sequence[str], labels: Sequence[str]) -> None:
+    def _note_the_rest(
+        self, images: Sequence[str], labels: Sequence[str], *, is_list: bool
+    ) -> None:
+        """What another reader may take otherwise; a list of images may leave out what it likes."""
+        notes = self._builder.notes
         if self._polygons:
-            self._builder.notes.append(
-                f"{self._polygons} lines are polygons (segmentation), of which the boxes around them are read"
+            notes.append(
+                f"polygons (segmentation), of which the boxes around them are read: {self._polygons} lines"
             )
-        if any(line for _, _, line in self._yolo.listed_images(self._split)):
-            # A list may leave out what it likes.
-            return
-        folders, known = {os.path.dirname(label) for label in labels}, set(labels)
+        folders = {os.path.dirname(p) for p in labels} - {os.path.dirname(p) for p in images}
+        known = {*labels, *(os.path.join(folder, "classes.txt") for folder in folders)}
         alone = [
-            os.path.join(folder, name)
-            for folder in sorted(
-                filter(os.path.isdir, folders - {os.path.dirname(i) for i in images})
-            )
+            path
+            for folder in sorted(filter(os.path.isdir, folders if not is_list else ()))
             for name in sorted(os.listdir(folder))
-            if name.endswith(".txt") and os.path.join(folder, name) not in known
+            if name.endswith(".txt") and (path := os.path.join(folder, name)) not in known
         ]
-        alone = [path for path in alone if os.path.basename(path) != "classes.txt"]
         if alone:
-            self._builder.notes.append(
-                f"{len(alone)} files of labels have no image and are left out, the first is "
-                f"{self._builder.origin(alone[0])}"
+            first = self._builder.origin(alone[0])
+            notes.append(
+                f"files of labels without an image, left out: {len(alone)}, the first is {first}"
             )
 
 

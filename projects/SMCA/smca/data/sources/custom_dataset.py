@@ -68,6 +68,8 @@ def register_custom_dataset(
     json_file = _path(json_file, f"{field}_json")
     image_root = image_root and _path(image_root, f"{field}_images")
     is_folder = is_folder_format(json_file)
+    if not os.path.exists(json_file):
+        raise InputError(f"{field}_json: {describe_absence(json_file, 'file')}")
     if is_folder:
         usual = field.rpartition(".")[2]
         split = choose_split(json_file, split and str(split), usual)
