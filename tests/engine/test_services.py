@@ -263,6 +263,12 @@ def test_an_evaluation_that_is_made_up_for_is_sent_alone(tmp_path, fake):
     assert len(of_five) == 2
 
 
+def test_the_first_process_alone_sends(tmp_path, fake, monkeypatch):
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
+    training(tmp_path, ["fake"]).run(0, 10)
+    assert fake.runs == {}
+
+
 def test_an_absent_package_is_one_sentence_before_anything_is_done(monkeypatch):
     monkeypatch.setattr(services, "find_spec", lambda name: None)
     cfg = load_experiment("digits/smca_single_scale", ["train.writers=[wandb]"])
