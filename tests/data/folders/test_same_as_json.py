@@ -138,6 +138,7 @@ def test_the_check_of_each_format(digits, tmp_path, capsys):
         out = capsys.readouterr().out
         assert "No faults found." in out
         outputs[name] = json.loads(report.read_text())
+        assert outputs[name]["name"].endswith(" (val)") == (name != "json")
         content = json.loads(fixed.read_text())
         expected = json.loads(json_file.read_text())
         boxes = [np.array([a["bbox"] for a in c["annotations"]]) for c in (content, expected)]

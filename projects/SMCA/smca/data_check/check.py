@@ -42,7 +42,7 @@ class CheckReport:
     """What was found.
 
     Attributes:
-        name: registered name or path of the json.
+        name: registered name or path of the json; of several splits with the one that was checked.
         json_file: path of the annotations; None for a data set that the user's own code makes.
         folder: of a data set of many files what a json of it would hold.
         tables: the readable records, and those that can be converted.
@@ -92,6 +92,10 @@ def check_dataset(
     Raises:
         InputError: one sentence, if the data set cannot be checked at all.
     """
+    name = dataset
+    if is_folder_format(dataset):
+        split = choose_split(dataset, split, "train")
+        name = dataset if split is None else f"{dataset} ({split})"
     json_file, root, folder, file = _read(dataset, image_root, split)
     tables = file.tables
     if not tables.image_ids:
@@ -114,7 +118,7 @@ def check_dataset(
     if states:
         findings = joined([*findings, *find_image_faults(paths, states, tables.sizes)])
     return CheckReport(
-        name=dataset,
+        name=name,
         json_file=json_file,
         folder=folder,
         tables=tables,
@@ -134,7 +138,6 @@ def _read(
     if image_root is not None and not os.path.isdir(image_root):
         raise InputError(f"--images: {describe_absence(image_root, 'folder')}")
     if is_folder_format(dataset):
-        split = choose_split(dataset, split, "train")
         return dataset, *_read_folder(
             dataset, split, find_image_root(dataset, image_root, "--images")
         )
