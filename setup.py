@@ -42,6 +42,12 @@ PREDICT_REQUIRES = [
 TIMM_REQUIRES = [
     "timm>=1.0",
 ]
+WANDB_REQUIRES = [
+    "wandb>=0.17",
+]
+MLFLOW_REQUIRES = [
+    "mlflow-skinny>=2.10",
+]
 DEMO_REQUIRES = [
     *PREDICT_REQUIRES,
     "scikit-learn>=1.3",
@@ -50,6 +56,10 @@ DEMO_REQUIRES = [
 DEV_REQUIRES = [
     *DEMO_REQUIRES,
     *TIMM_REQUIRES,
+    *WANDB_REQUIRES,
+    *MLFLOW_REQUIRES,
+    # For fonts that tests make; matplotlib brings it along.
+    "fonttools>=4.40",
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -109,6 +119,8 @@ setup(
     extras_require={
         "predict": PREDICT_REQUIRES,
         "timm": TIMM_REQUIRES,
+        "wandb": WANDB_REQUIRES,
+        "mlflow": MLFLOW_REQUIRES,
         "demo": DEMO_REQUIRES,
         "dev": DEV_REQUIRES,
     },

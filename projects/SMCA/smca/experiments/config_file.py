@@ -27,6 +27,8 @@ DATA_TEMPLATES = ("custom_coco", "custom_coco_small", "digits/custom_coco", "dig
 REQUIRED = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
 _YAML = (".yaml", ".yml")
+_LATER = {"early_stopping": {"patience": None, "min_delta": 0.0}, "writers": []}
+"""Fields of ``train`` that came after version 0.1, in whose configs they are missing."""
 
 
 def load_experiment(name_or_file: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -121,6 +123,9 @@ def load_config_file(path: str) -> DictConfig:
         raise InputError(
             f"config file {path} defines no {missing[0]!r}, so it is no whole experiment"
         )
+    for name, default in _LATER.items():
+        if name not in cfg.train:
+            cfg.train[name] = default
     allow_targets_of(cfg.model)
     return cfg
 

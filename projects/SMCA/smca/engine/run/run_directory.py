@@ -22,6 +22,8 @@ _RUN_FILES = (
     "config*.yaml",
     "log.txt*",
     "events.out.tfevents.*",
+    "service_*.json",
+    "wandb",
 )
 
 

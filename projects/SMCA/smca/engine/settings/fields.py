@@ -4,6 +4,7 @@ from detectron2.engine import HookBase
 
 from smca.engine.precision import DTYPES
 from smca.engine.schedule import MOST_ITERATIONS
+from smca.engine.services import SERVICES
 
 from .kinds import (
     COUNT,
@@ -81,8 +82,13 @@ TRAINING = {
     "train.evaluation.period_epochs": RATE,
     "train.evaluation.period": COUNT.or_null(),
     "train.evaluation.metric": TEXT.or_null(),
+    "train.early_stopping.patience": SIZE.or_null(),
+    "train.early_stopping.min_delta": RATE,
     "train.ddp.broadcast_buffers": FLAG,
     "train.ddp.find_unused_parameters": FLAG,
+    "train.writers": list_of(
+        one_of(*SERVICES), f"a list of {' and '.join(SERVICES)}, such as [{next(iter(SERVICES))}]"
+    ),
     "train.hooks": HOOKS,
     "dataloader.train.total_batch_size": SIZE,
     "dataloader.train.num_workers": COUNT,
