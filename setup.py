@@ -48,6 +48,12 @@ EXPORT_REQUIRES = [
     "onnxscript>=0.5",
     "onnxruntime>=1.19",
 ]
+WANDB_REQUIRES = [
+    "wandb>=0.17",
+]
+MLFLOW_REQUIRES = [
+    "mlflow-skinny>=2.10",
+]
 DEMO_REQUIRES = [
     *PREDICT_REQUIRES,
     "scikit-learn>=1.3",
@@ -57,6 +63,10 @@ DEV_REQUIRES = [
     *DEMO_REQUIRES,
     *TIMM_REQUIRES,
     *EXPORT_REQUIRES,
+    *WANDB_REQUIRES,
+    *MLFLOW_REQUIRES,
+    # For fonts that tests make; matplotlib brings it along.
+    "fonttools>=4.40",
     "hypothesis>=6.100",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -69,6 +79,7 @@ COMMANDS = {
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
     "smca-predict": "smca_predict:main",
+    "smca-report": "smca.report.command:main",
 }
 
 
@@ -122,6 +133,8 @@ setup(
         "predict": PREDICT_REQUIRES,
         "timm": TIMM_REQUIRES,
         "export": EXPORT_REQUIRES,
+        "wandb": WANDB_REQUIRES,
+        "mlflow": MLFLOW_REQUIRES,
         "demo": DEMO_REQUIRES,
         "dev": DEV_REQUIRES,
     },

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from detectron2.engine import default_argument_parser
 
     from smca.engine import run_command
+    from smca.report import report_training
 
 # Here, and not only in a training: its processes import this before they join.
 warnings.filterwarnings("ignore", category=FutureWarning)
@@ -47,4 +48,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run_command(build_parser().parse_args())
+    run_command(build_parser().parse_args(), after_training=report_training)

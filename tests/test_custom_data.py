@@ -78,6 +78,7 @@ def test_one_command_trains_and_evaluates_by_name(run, data, tmp_path, capsys):
     saved = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
     assert saved["model"]["heads.classifier.weight"].shape[0] == 3
     assert json.loads(saved["smca"])["class_names"] == ["cat", "dog", "emu"]
+    assert json.loads(saved["smca"])["class_ids"] == [3, 11, 40]
     config = LazyConfig.load(str(tmp_path / "out" / "config.yaml"))
     assert config.model.num_classes == 3
 

@@ -396,7 +396,7 @@ def test_refuses_a_config_with_a_syntax_error(refused, tmp_path):
     config = tmp_path / "broken.py"
     config.write_text("model = (\n")
     message = refused(config=str(config))
-    assert f"config file {config} cannot be loaded" in message
+    assert f"config file {config}, line 1 cannot be loaded" in message
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ with warnings.catch_warnings():
     from smca.config import cfg_from_lazy
     from smca.errors import InputError
     from smca.experiments import apply_overrides
+    from smca.report import report_training
     from smca.visualization import draw_detections, draw_priors, save_png
 
 EXPERIMENT = "digits/smca_single_scale"
@@ -50,6 +51,7 @@ FILES = """\
   config.yaml      the whole configuration
   metrics.json     losses and AP over the iterations
   convergence.png  AP over the epochs
+  report.html      all of that on one page, with errors by kind and the worst images
   predictions/     ground truth beside predictions
   prior.png        where the queries of some detections looked
   log.txt          everything that was logged"""
@@ -97,6 +99,7 @@ def run(output_dir: str, overrides: Sequence[str]) -> None:
             past = f"holds an unfinished run that is past iteration {stop}"
             raise InputError(f"{root} {past}: give another --output-dir")
         trainer.train(first, stop)
+        report_training(inputs)
     with timed(stages, "prediction and pictures"):
         draw_pictures(cfg, weights)
     numbers = {name: value for name, (value, _) in trainer.storage.latest().items()}

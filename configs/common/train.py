@@ -26,7 +26,13 @@ train = dict(
     checkpointer=dict(period_epochs=1, period=None, max_to_keep=3),
     # The number that says which model is best; null is "bbox/AP", or "bbox_ema/AP" with ema.
     evaluation=dict(period_epochs=1, period=None, metric=None),
+    # Evaluations without a gain of more than min_delta in that number, after which the training ends; null goes on.
+    early_stopping=dict(patience=None, min_delta=0.0),
+    # Leave report.html at the end: curves, numbers, errors by kind, worst images.
+    report=True,
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
+    # Services that get the lines of metrics.json, too: "wandb", "mlflow".
+    writers=[],
     # More of Detectron2's hooks or your own, as [L(MyHook)(...)].
     hooks=[],
 )

@@ -21,6 +21,7 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)
 INFO = ModelInfo(
     model={"_target_": "smca.modeling.SMCA"},
     class_names=("cat", "dog ü"),
+    class_ids=(7, 3),
     min_size_test=480,
     config_name="custom",
     metrics={"bbox/AP": 12.5},
@@ -241,6 +242,21 @@ def test_torchscript_is_not_loaded(tmp_path):
         ('{"model": {}, "class_names": "cat"}', "class_names"),
         ('{"model": {}, "max_size_test": 1000000000}', "max_size_test"),
         ('{"model": {}, "min_size_test": 0}', "min_size_test"),
+        ('{"model": {}, "class_ids": 3}', "class_ids 3"),
+        ('{"model": {}, "class_ids": [1]}', "class_ids"),
+        (
+            '{"model": {"num_classes": 2}, "class_names": ["a"], "class_ids": [1]}',
+            "an id for each class",
+        ),
+        ('{"model": {}, "class_names": ["a", "b"], "class_ids": [1, 1]}', "class_ids"),
+        ('{"model": {}, "class_names": ["a", "b"], "class_ids": [1, "2"]}', "class_ids"),
+        ('{"model": {}, "class_names": ["a", "b"], "class_ids": [true, 0]}', "class_ids"),
+        ('{"model": {}, "class_names": ["a", "b"], "class_ids": [1, 1e400]}', "class_ids"),
+        (
+            '{"model": {}, "class_names": ["a", "b"], "class_ids": [1, 9007199254740993]}',
+            "class_ids",
+        ),
+        ('{"model": {}, "class_names": ["a", "b"], "class_ids": ["x", "\\u001b[2J"]}', "class_ids"),
         (7, "no json"),
     ],
 )

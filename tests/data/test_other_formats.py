@@ -45,7 +45,7 @@ def saved_weights() -> bytes:
         (b"0 0.5 0.5 0.25 0.125\n11 0.1 0.2 0.05 1e-2\n", "labels of YOLO"),
         (b"3 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n", "labels of YOLO"),
         (b"train: images/train\nval: images/val\nnc: 2\nnames: [a, b]\n", "the yaml of a YOLO data set"),
-        (VOC, "an annotation of Pascal VOC: convert the data set to COCO's format"),
+        (VOC, "an annotation of Pascal VOC: name the folder that holds Annotations"),
         (b"<html></html>", "XML"),
         (CSV, "a table (CSV)"),
         (CSV.replace(b",", b";"), "a table (CSV)"),

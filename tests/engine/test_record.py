@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from helpers.tiny_training import tiny_training
-from smca.engine.run import record
+from smca.engine.run import lines as lines_module
+from smca.engine.run import record as record_module
 from smca.engine.run.record import RecordHook, cut_back
 
 
@@ -113,7 +114,7 @@ def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, caplog):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(record, "os", SimpleNamespace(fsync=full, ftruncate=os.ftruncate))
+    monkeypatch.setattr(lines_module, "os", SimpleNamespace(fsync=full, ftruncate=os.ftruncate))
     run.run(0, 8)
     assert iterations(tmp_path) == list(range(8))
     told = [r.message for r in caplog.records if "metrics.json" in r.message]
@@ -132,7 +133,7 @@ def test_memory_is_bounded(tmp_path):
 def test_the_first_step_may_be_the_last_and_the_time_left_counts_hooks_in(tmp_path, monkeypatch):
     """Detectron2's estimate divides by zero where two lines are of one iteration."""
     now = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(record, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(record_module, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     run = training(tmp_path, stop=5, period=1)
     run.run(0, 1)
     # It looks at the start, after the step and at the end; four more of those ten seconds are left.

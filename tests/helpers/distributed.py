@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 
 from smca.data import DigitsSpec, TrainLoader, build_test_loader, register_digits
 from smca.engine import CheckpointHook, RunCheckpointer, Trainer, WeightAverage
+from smca.engine.early_stopping import EarlyStoppingHook
 from smca.engine.training import _distribute
 from smca.errors import InputError
-from smca.evaluation import CocoEvaluator
+from smca.evaluation import CocoEvaluator, EvaluationHook
 
 from .builders import small_model
 
@@ -177,3 +178,26 @@ def fail_to_load_in_one_process(folder: str, how: str) -> None:
         trainer.train(0, 5)
     except ValueError as error:
         raise SystemExit(f"train: {error}") from None
+
+
+def end_early(folder: str) -> None:
+    """A training whose evaluation gets worse; each process writes which step was its last."""
+    data = [{"x": torch.ones(3), "file_name": f"{i}.jpg"} for i in range(4)]
+    model = _Dropped()
+    trainer = Trainer(
+        model=torch.nn.parallel.DistributedDataParallel(model),
+        loader=TrainLoader(dataset=data, mapper=dict, total_batch_size=4, num_workers=0),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+    )
+    checkpointer = RunCheckpointer(directory=folder, model=model, trainer=trainer)
+    evaluation = EvaluationHook(
+        period=2,
+        # As everywhere, the main process alone has results.
+        evaluate=lambda: {"bbox": {"AP": -trainer.iter}} if comm.is_main_process() else {},
+        iters_per_epoch=1,
+        output_dir=folder,
+    )
+    stopping = EarlyStoppingHook(evaluation=evaluation, checkpointer=checkpointer, patience=3)
+    trainer.register_hooks([CheckpointHook(checkpointer, 2), evaluation, stopping])
+    trainer.train(0, 20)
+    Path(folder, f"rank{comm.get_rank()}.txt").write_text(str(trainer.iter))

@@ -361,3 +361,33 @@ def test_file_names_that_are_no_text(weights, photos, tmp_path, capsys):
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert r"caf\udce9 \n.jpg: it is empty" in error
+
+
+@pytest.mark.parametrize("ids", [(11, 3, 40), ("a", "b", "c")])
+def test_category_ids_of_the_checkpoint(photos, tmp_path, ids):
+    """Other numbers in --json only, and those of an annotation file count before them."""
+    weights = str(tiny_checkpoint(tmp_path / "ids.pth", class_ids=ids))
+    torch.manual_seed(0)
+    plain = str(tiny_checkpoint(tmp_path / "plain.pth"))
+    found = {}
+    for name, file in (("ids", weights), ("plain", plain)):
+        results = tmp_path / f"{name}.json"
+        options = ["--json", results, "--csv", tmp_path / f"{name}.csv", "-r"]
+        assert run(file, photos, *options) == 0
+        found[name] = json.loads(results.read_text())
+    classes = [entry.pop("category_id") for entry in found["plain"]]
+    assert len(set(classes)) > 1
+    assert [entry.pop("category_id") for entry in found["ids"]] == [ids[k] for k in classes]
+    assert found["ids"] == found["plain"]
+    assert (tmp_path / "ids.csv").read_text() == (tmp_path / "plain.csv").read_text()
+    images = json.loads((tmp_path / "ids.images.json").read_text())
+    assert images["categories"] == [
+        {"id": number, "name": name} for number, name in zip(ids, CLASS_NAMES, strict=True)
+    ]
+    truth = tmp_path / "truth.json"
+    categories = [{"id": k, "name": name} for k, name in enumerate(CLASS_NAMES, start=5)]
+    names = [{"id": 1, "file_name": "b/y.png", "width": 60, "height": 90}]
+    truth.write_text(json.dumps({"images": names, "categories": categories, "annotations": []}))
+    other = tmp_path / "other.json"
+    assert run(weights, photos / "b" / "y.png", "--json", other, "--coco-json", truth) == 0
+    assert {entry["category_id"] for entry in json.loads(other.read_text())} <= {5, 6, 7}

@@ -64,6 +64,7 @@ def run(models, tmp_path_factory) -> Path:
         model_zoo.get_config(NAME),
         config_name="/home/someone/configs/digits/smca_single_scale.py",
         class_names=DIGITS,
+        class_ids=range(1, 11),
     )
     training = {
         "model": weights,
@@ -108,6 +109,7 @@ def test_what_is_in_a_file(kind, main, run, models, tmp_path, capsys):
     assert_equal_tensors(file.state_dict, models[1].state_dict())
     assert file.ema is None
     assert file.info.class_names == DIGITS
+    assert file.info.class_ids == tuple(range(1, 11))
     assert file.info.config_name == NAME
     assert file.info.metrics == {"bbox/AP": 50.0}
     assert set(file.info.versions) == {"smca", "torch", "detectron2"}

@@ -2,8 +2,10 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.modeling import META_ARCH_REGISTRY
+from omegaconf import OmegaConf
 
 from helpers.builders import draw_parameters, small_config, small_model, training_input
+from smca.errors import InputError
 from smca.modeling import SMCA
 
 NAMES = [
@@ -319,6 +321,22 @@ def test_parts_that_do_not_fit_are_an_error(path, value, words):
     config[part][field] = value
 
     with pytest.raises(ValueError, match=words):
+        instantiate(config)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "path", "part"),
+    [
+        ("smca", "heads", "DetectionHeads in the heads"),
+        ("smca_plus", "decoder.queries", "DenoisingQueries in the decoder"),
+        ("smca_plus", "decoder.queries.queries.queries", "SelectedQueries in the decoder"),
+        ("deformable_detr_two_stage", "decoder.queries", "EncoderProposals in the decoder"),
+    ],
+)
+def test_parts_for_other_classes_are_an_error(experiment, path, part):
+    config = small_config(experiment)
+    OmegaConf.update(config, f"{path}.num_classes", 7)
+    with pytest.raises(InputError, match=f"{part} was built for 7 classes, the model has 3"):
         instantiate(config)
 
 

@@ -3,7 +3,6 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from smca.visualization import boxes as painter
 from smca.visualization.boxes import class_color, paint_boxes
 from smca.visualization.detections import paint_detections
 
@@ -93,36 +92,3 @@ def test_a_box_whose_ends_are_exchanged():
     image, red = np.zeros((90, 90, 3), np.uint8), [(255, 0, 0)]
     there = paint_boxes(image, [[20, 30, 60, 80]], [""], red)
     np.testing.assert_array_equal(paint_boxes(image, [[60, 80, 20, 30]], [""], red), there)
-
-
-def letters_of(text):
-    return frozenset(map(ord, text))
-
-
-@pytest.fixture
-def fonts(monkeypatch):
-    """Letters of two installed fonts beside matplotlib's."""
-    usual = painter._font_file(letters_of("a"))
-    letters = {usual: letters_of("abc"), "one": letters_of("a"), "other": letters_of("ab鳥")}
-    monkeypatch.setattr(painter, "_installed", lambda: ["one", "other"])
-    monkeypatch.setattr(painter, "_letters", lambda path: letters[path])
-    painter._font_file.cache_clear()
-    yield usual
-    painter._font_file.cache_clear()
-
-
-@pytest.mark.parametrize(("text", "chosen"), [("abc", None), ("a鳥", "other"), ("c木", None)])
-def test_the_font_that_has_most_letters(fonts, text, chosen):
-    """Of equal ones matplotlib's."""
-    assert painter._font_file(letters_of(text)) == (chosen or fonts)
-
-
-def test_fonts_that_cannot_be_read(tmp_path):
-    (tmp_path / "x.ttf").write_bytes(b"no font")
-    assert painter._letters(tmp_path / "x.ttf") == frozenset()
-
-
-@pytest.mark.parametrize("text", ["größe", "κύκλος", "автомобиль"])
-def test_scripts_of_matplotlibs_font(text):
-    letters = letters_of(text)
-    assert letters <= painter._letters(painter._font_file(letters))

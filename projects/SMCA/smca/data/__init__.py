@@ -5,7 +5,7 @@ from smca.data.digits.registration import ensure_digits, register_digits
 from smca.data.digits.sources import DigitSources, load_sources
 from smca.data.digits.spec import CLASSES, SPLITS, DigitsSpec
 from smca.data.digits.store import DigitsError, make_digits
-from smca.data.sources.class_names import class_names, fill_num_classes
+from smca.data.sources.class_names import class_ids, class_names, fill_num_classes
 from smca.data.sources.custom_dataset import load_custom_dataset
 from smca.data.sources.detection_dataset import load_detection_dataset
 
@@ -33,6 +33,7 @@ __all__ = [
     "check_evaluated_classes",
     "check_has_objects",
     "check_same_class_names",
+    "class_ids",
     "class_names",
     "compose_image",
     "ensure_digits",

@@ -15,6 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from smca.errors import InputError
 
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp",
+    ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".qoi",
+)  # fmt: skip
+"""What counts as an image in a folder. A file that is named is tried whatever it ends in."""
+
 MAX_PIXELS = 100_000_000
 """Pixels (width x height) that a stranger's header may claim before a file is refused unread."""
 MAX_DATA_SET_PIXELS = 178_956_970

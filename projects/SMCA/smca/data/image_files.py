@@ -64,10 +64,7 @@ def find_sizes(paths: Sequence[str], *, label: str) -> np.ndarray | None:
     check_files_exist(paths, label=label)
     if len(paths) > MAX_OPENED_IMAGES:
         return None
-    # Around all threads: Python's filters of warnings are the process's.
-    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
-        warnings.simplefilter("ignore")
-        sizes = list(pool.map(_size_or_error, paths))
+    sizes = read_sizes(paths)
     bad = [i for i, size in enumerate(sizes) if isinstance(size, str)]
     if bad:
         raise InputError(
@@ -75,6 +72,14 @@ def find_sizes(paths: Sequence[str], *, label: str) -> np.ndarray | None:
             f"{paths[bad[0]]} ({sizes[bad[0]]}); smca-check-dataset lists all of them"
         )
     return np.array(sizes, dtype=np.float64).reshape(-1, 2)
+
+
+def read_sizes(paths: Sequence[str]) -> list[tuple[int, int] | str]:
+    """(width, height) in pixels of each file, from its header, or why it cannot be read: ``MISSING`` or a phrase."""
+    # Around all threads: Python's filters of warnings are the process's.
+    with warnings.catch_warnings(), ThreadPoolExecutor(_THREADS) as pool:
+        warnings.simplefilter("ignore")
+        return list(pool.map(_size_or_error, paths))
 
 
 def check_files_exist(paths: Sequence[str], *, label: str) -> None:
@@ -101,6 +106,8 @@ def check_files_exist(paths: Sequence[str], *, label: str) -> None:
 
 
 def _size_or_error(path: str) -> tuple[int, int] | str:
+    if problem := file_problem(path):
+        return problem
     try:
         return read_image_size(PathManager.get_local_path(path))
     except (InputError, OSError) as error:

@@ -8,7 +8,14 @@ from collections import Counter
 
 from detectron2.data import DatasetCatalog
 
+from smca.data.folders.folder_content import FolderContent
 from smca.data.image_files import MISSING, describe_absence, file_problem
+from smca.data.sources.annotations import (
+    choose_split,
+    find_image_root,
+    is_folder_format,
+    read_folder,
+)
 from smca.data.sources.coco_json import load_coco_json
 from smca.data.sources.coco_records import CocoFile, mend_content, parse_coco
 from smca.data.sources.coco_source import CocoSource, find_source
@@ -20,6 +27,7 @@ from .findings import (
     find_annotation_faults,
     find_lack_of_objects,
     find_record_faults,
+    joined,
 )
 from .hints import find_hints
 from .image_check import ImageState, find_image_faults, read_images
@@ -34,8 +42,9 @@ class CheckReport:
     """What was found.
 
     Attributes:
-        name: registered name or path of the json.
-        json_file: None for a data set that the user's own code makes.
+        name: registered name or path of the json; of several splits with the one that was checked.
+        json_file: path of the annotations; None for a data set that the user's own code makes.
+        folder: of a data set of many files what a json of it would hold.
         tables: the readable records, and those that can be converted.
         paths: of the image files; empty if nobody said where they are.
         states: of the image files; empty if they were not read.
@@ -47,6 +56,7 @@ class CheckReport:
 
     name: str
     json_file: str | None
+    folder: FolderContent | None
     tables: CocoTables
     paths: list[str]
     states: list[ImageState]
@@ -60,6 +70,7 @@ def check_dataset(
     dataset: str,
     *,
     image_root: str | None = None,
+    split: str | None = None,
     images: bool = True,
     num_queries: int = ASSUMED_QUERIES,
     workers: int = 4,
@@ -68,9 +79,11 @@ def check_dataset(
     """Look at a data set before training.
 
     Args:
-        dataset: path of a COCO json, or name of a registered data set.
+        dataset: path of a COCO json, of the yaml of a YOLO data set or of a folder of Pascal VOC, or name of a
+            registered data set.
         image_root: folder that the json's file names are relative to; of a registered data set it is known, of
             another one it is the json's own by default.
+        split: of a data set of YOLO or Pascal VOC; by default "train", if there are several.
         images: whether to read the image files.
         num_queries: of the model.
         workers: processes that read images; 0 reads in this one.
@@ -79,13 +92,17 @@ def check_dataset(
     Raises:
         InputError: one sentence, if the data set cannot be checked at all.
     """
-    json_file, root, file = _read(dataset, image_root)
+    name = dataset
+    if is_folder_format(dataset):
+        split = choose_split(dataset, split, "train")
+        name = dataset if split is None else f"{dataset} ({split})"
+    json_file, root, folder, file = _read(dataset, image_root, split)
     tables = file.tables
     if not tables.image_ids:
         first = f"; {file.problems[0].sentence}" if file.problems else ""
         raise InputError(f"{dataset} has no image record that can be read{first}")
     paths = [os.path.join(root, file_name) for file_name in tables.file_names]
-    is_beside = image_root is None and json_file == dataset
+    is_beside = image_root is None and json_file == dataset and folder is None
     if images and is_beside and all(file_problem(path) == MISSING for path in paths):
         raise InputError(
             f"where are the images of {dataset}? None is in its own folder: name theirs with --images FOLDER, or leave "
@@ -99,10 +116,11 @@ def check_dataset(
         findings += find_lack_of_objects(tables)
     states = read_images(paths, workers=workers, progress=progress) if images else []
     if states:
-        findings += find_image_faults(paths, states, tables.sizes)
+        findings = joined([*findings, *find_image_faults(paths, states, tables.sizes)])
     return CheckReport(
-        name=dataset,
+        name=name,
         json_file=json_file,
+        folder=folder,
         tables=tables,
         paths=paths,
         states=states,
@@ -113,13 +131,21 @@ def check_dataset(
     )
 
 
-def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFile]:
-    """The json, the folder of the images, and what the json or the registered function says."""
+def _read(
+    dataset: str, image_root: str | None, split: str | None
+) -> tuple[str | None, str, FolderContent | None, CocoFile]:
+    """The json, the folder of the images, and what the files or the registered function say."""
     if image_root is not None and not os.path.isdir(image_root):
         raise InputError(f"--images: {describe_absence(image_root, 'folder')}")
+    if is_folder_format(dataset):
+        return dataset, *_read_folder(
+            dataset, split, find_image_root(dataset, image_root, "--images")
+        )
+    if split is not None:
+        raise InputError(f"--split is for data sets of YOLO and Pascal VOC, and {dataset} is none")
     if os.path.isfile(dataset):
         # Roboflow and others put the json among its images.
-        return dataset, image_root or os.path.dirname(dataset), _read_json(dataset)
+        return dataset, image_root or os.path.dirname(dataset), None, _read_json(dataset)
     if dataset not in DatasetCatalog.list():
         raise InputError(
             f"{dataset} is neither a file nor a registered data set; if code of yours registers it, name its module "
@@ -127,14 +153,24 @@ def _read(dataset: str, image_root: str | None) -> tuple[str | None, str, CocoFi
         )
     source = find_source(dataset)
     if not isinstance(source, CocoSource):
-        return None, image_root or "", source.read()
+        return None, image_root or "", None, source.read()
+    if is_folder_format(source.json_file):
+        return source.json_file, *_read_folder(source.json_file, source.split, source.image_root)
     if source.make is not None:
         source.make()
     if not os.path.isfile(source.json_file):
         raise InputError(
             f"data set {dataset}: {_where_to_put(source.json_file, source.image_root)}"
         )
-    return source.json_file, image_root or source.image_root, _read_json(source.json_file)
+    root = image_root or source.image_root
+    return source.json_file, root, None, _read_json(source.json_file)
+
+
+def _read_folder(
+    path: str, split: str | None, image_root: str
+) -> tuple[str, FolderContent, CocoFile]:
+    folder, file = read_folder(path, split, image_root)
+    return folder.image_root, folder, file
 
 
 def _read_json(path: str) -> CocoFile:

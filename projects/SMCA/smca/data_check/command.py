@@ -27,11 +27,13 @@ _DESCRIPTION = """Inspects a data set before training: its annotations, and ever
     smca-check-dataset train/annotations.json                            images in the json's folder
     smca-check-dataset train.json --images train/ --output train.png
     smca-check-dataset train.json --images train/ --fix train_fixed.json
+    smca-check-dataset pets/data.yaml --split val                        YOLO's format
+    smca-check-dataset VOC2007 --split trainval --fix trainval.json      Pascal VOC's, and a COCO json of it
     smca-check-dataset coco_2017_train --no-images
     smca-check-dataset my_train --import my_package.my_data
 
-DATASET is a COCO json or the name of a registered data set. Exit status: 0 no faults, 1 faults, 2 it cannot be
-checked."""
+DATASET is a COCO json, the data.yaml of a YOLO data set, a folder of Pascal VOC, or a registered name. Exit status:
+0 no faults, 1 faults, 2 it cannot be checked."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,11 +42,18 @@ def build_parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", metavar="DATASET", help="a COCO json, or a registered name")
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="a COCO json, data.yaml, folder, or registered name"
+    )
     parser.add_argument(
         "--images",
         metavar="FOLDER",
         help="the folder that file names in the json are relative to (default: the json's)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="of YOLO's data.yaml or Pascal VOC's ImageSets/Main (default: train)",
     )
     parser.add_argument(
         "--no-images", action="store_true", help="look at the annotations only, which is quick"
@@ -70,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", metavar="PICTURE", help="draw distributions and samples")
     parser.add_argument("--json", metavar="REPORT", dest="report", help="write the report as json")
-    parser.add_argument("--fix", metavar="NEW", help="write a corrected copy of the json")
+    parser.add_argument("--fix", metavar="NEW", help="write a corrected copy as a COCO json")
     parser.add_argument(
         "--force", action="store_true", help="let --fix overwrite a file, never the checked one"
     )
@@ -116,6 +125,7 @@ def _run(args: argparse.Namespace) -> int:
     report = check_dataset(
         args.dataset,
         image_root=args.images,
+        split=args.split,
         images=not args.no_images,
         num_queries=num_queries,
         workers=args.workers,
@@ -135,6 +145,8 @@ def _run(args: argparse.Namespace) -> int:
         with naming_option("--fix", args.fix):
             changes = fix_dataset(report, args.fix, overwrite=args.force)
         print(f"\nWritten to {args.fix}, {report.json_file} is as it was. Changed:")
+        if report.folder is not None:
+            print(f"  a COCO json with file names relative to {report.folder.image_root}")
         print("\n".join(f"  {change}" for change in changes or ["nothing"]))
     return FAULTS if report.findings else CLEAN
 

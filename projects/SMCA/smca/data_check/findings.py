@@ -95,6 +95,18 @@ def found(
     return [Finding(kind, len(rows), REMEDIES.get(kind, remedy), fixable, examples)]
 
 
+def joined(findings: Sequence[Finding]) -> list[Finding]:
+    """Those of one kind as one, in the order of the first of them."""
+    by_kind: dict[str, Finding] = {}
+    for one in findings:
+        known = by_kind.get(one.kind)
+        if known is not None:
+            examples = [*known.examples, *one.examples][:MAX_EXAMPLES]
+            one = one._replace(count=known.count + one.count, examples=examples)
+        by_kind[one.kind] = one
+    return list(by_kind.values())
+
+
 def find_lack_of_objects(tables: CocoTables) -> list[Finding]:
     """Of a data set without any object to train on."""
     if not tables.is_crowd.all():

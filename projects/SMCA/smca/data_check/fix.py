@@ -1,7 +1,8 @@
-"""Writes a corrected copy of a COCO json; the original stays as it is."""
+"""Writes a corrected copy of a COCO json, or one of a data set in another format; the original stays as it is."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -31,7 +32,7 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     """Write what ``report`` is about to ``target``, with the faults mended that can be.
 
     Args:
-        report: of a data set that is a json.
+        report: of a data set that is a json, or one of YOLO or Pascal VOC.
         target: the new file.
         overwrite: whether it may exist.
 
@@ -49,10 +50,9 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
             f"{denied} image files may not be read ({DENIED}), and nothing is known of them, so {target} was not "
             "written; get the permission, or use --no-images"
         )
-    content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
-    content.setdefault("annotations", [])
-    annotations = len(content["annotations"])
     changes: Counter[str] = Counter()
+    content = _load(report, changes)
+    annotations = len(content["annotations"])
     file = mend_content(content, parse_coco(content), changes)
     # From here on the file's columns and the content's lists have the same records.
     _drop_bad_records(content, file, changes)
@@ -79,6 +79,17 @@ def fix_dataset(report: CheckReport, target: str, *, overwrite: bool = False) ->
     with replacing(target) as partial, partial.open("w", encoding="utf-8") as new:
         json.dump(content, new)
     return [f"{count} {what}" for what, count in changes.items()]
+
+
+def _load(report: CheckReport, changes: Counter) -> dict:
+    """The json, or what a json of a data set of many files would be; records that it lacks are counted."""
+    if report.folder is not None:
+        for problem in report.folder.problems:
+            changes[f"records left out: {problem.kind}"] += 1
+        return copy.deepcopy(report.folder.content)
+    content = load_coco_json(report.json_file, label=report.json_file, keep_segmentation=True)
+    content.setdefault("annotations", [])
+    return content
 
 
 def check_target(json_file: str | None, target: str, *, overwrite: bool, name: str) -> None:

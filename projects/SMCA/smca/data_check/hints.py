@@ -48,6 +48,7 @@ def find_hints(tables: CocoTables, root: str, states: Sequence[ImageState]) -> l
     names = tables.file_names
     doubled = [name for name, count in collections.Counter(names).items() if count > 1]
     return [
+        *found("how it was read", tables.notes),
         *found("file name used twice", doubled, remedy=_DOUBLED_FILE),
         *_doubled_boxes(tables),
         *_doubtful_boxes(tables),

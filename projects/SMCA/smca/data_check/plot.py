@@ -13,6 +13,7 @@ from smca.data.image_files import is_file
 from smca.data.sources.coco_tables import CocoTables
 from smca.errors import InputError
 from smca.visualization.boxes import class_color, paint_boxes
+from smca.visualization.fonts import chart_families, chart_text, class_label
 from smca.whole_file import replacing
 
 from .check import CheckReport
@@ -38,8 +39,8 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
         InputError: if matplotlib cannot write such a file.
     """
     # Late, because it takes longer than all else here and only those who draw need it.
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     output = Path(output)
     kind = output.suffix.lstrip(".") or "png"
@@ -49,6 +50,19 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
             f"{output}: no picture can be written as {kind}, but as {', '.join(kinds)}"
         )
     samples = choose_samples(report.tables, report.paths, seed=seed)
+    texts = [*_class_labels(report.statistics), *(report.tables.file_names[i] for i in samples)]
+    with rc_context({"font.family": chart_families(texts)}):
+        _draw(report, output, samples, kind)
+
+
+def _class_labels(s: Statistics) -> list[str]:
+    return [class_label(k, s.class_names) for k in range(len(s.class_names))]
+
+
+def _draw(report: CheckReport, output: Path, samples: list[int], kind: str) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = -(-len(samples) // _COLUMNS)
     figure = Figure(figsize=(14, 4.2 + 3.4 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -65,9 +79,9 @@ def draw_report(report: CheckReport, output: str | os.PathLike, *, seed: int = 0
     s = report.statistics
     faults = sum(f.count for f in report.findings)
     figure.suptitle(
-        f"{Path(report.name).name}: {s.images} images, {s.objects} objects, {len(s.class_names)} classes, "
+        f"{chart_text(Path(report.name).name)}: {s.images} images, {s.objects} objects, {len(s.class_names)} classes, "
         + (f"{faults} faults" if faults else "no faults"),
-        x=0.01, ha="left", fontweight="bold",
+        x=0.01, ha="left", fontweight="bold", fontfamily=chart_families([Path(report.name).name]),
     )  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as partial:
@@ -108,7 +122,8 @@ def _draw_classes(axis, s: Statistics) -> None:
     places = np.arange(len(shown))
     axis.barh(places, s.objects_of_class[shown], color=_BLUE, height=0.75)
     size = 9 if len(shown) <= 12 else 6.5
-    names = [_shorten(s.class_names[k]) for k in shown]
+    labels = _class_labels(s)
+    names = [_shorten(chart_text(labels[k])) for k in shown]
     axis.set_yticks(places, names, fontsize=size)
     axis.set_ylim(max(len(shown), 6) - 0.4, -0.6)
     rest = f", the first {_BARS} of {len(order)}" if len(order) > _BARS else ""
@@ -148,7 +163,7 @@ def _draw_counts(axis, s: Statistics) -> None:
 def _draw_sample(axis, report: CheckReport, image: int) -> None:
     tables, path = report.tables, report.paths[image]
     axis.set_axis_off()
-    axis.set_title(_shorten(tables.file_names[image], 40), fontsize=8, loc="left")
+    axis.set_title(_shorten(chart_text(tables.file_names[image]), 40), fontsize=8, loc="left")
     try:
         local = PathManager.get_local_path(path)
         pixels = read_image(local, format="RGB", max_pixels=MAX_DATA_SET_PIXELS)
@@ -161,7 +176,7 @@ def _draw_sample(axis, report: CheckReport, image: int) -> None:
         notes[mask] = note
     bad = _is_faulty(tables)[rows]
     classes = tables.class_index[rows]
-    names = [_shorten(tables.class_names[k], 16) for k in classes]
+    names = [_shorten(class_label(k, tables.class_names), 20) for k in classes]
     labels = [f"{n}: {note}" if note else n for n, note in zip(names, notes[rows], strict=True)]
     colors = [_RED_RGB if b else class_color(k) for k, b in zip(classes, bad, strict=True)]
     # Room around the image, where boxes that leave it can be seen.

@@ -18,6 +18,7 @@ from smca.text import clip, printable
 from smca.version import __version__
 
 from .model_data import build_model_from_data, lazy_model_as_data
+from .model_fields import num_classes_of
 from .model_upgrade import up_to_date
 
 INFO_KEY = "smca"
@@ -27,8 +28,12 @@ INFO_KEY = "smca"
 _LARGEST_SIZE = 1 << 12
 """Pixels; more is no size of an image, but a way to exhaust the memory."""
 
+_LARGEST_ID, _LONGEST_ID = 1 << 53, 100
+"""Numbers that json's readers agree on, and characters."""
+
 _KINDS = {
     "class_names": list,
+    "class_ids": list,
     "min_size_test": int,
     "max_size_test": int,
     "config_name": str,
@@ -44,6 +49,8 @@ class ModelInfo:
     Attributes:
         model: the ``model`` node of the LazyConfig as plain containers, every ``_target_`` a dotted name.
         class_names: of the classes 0 .. K-1; empty if they are not known.
+        class_ids: the category ids that the data set of the training has for them, all numbers or all text; empty if it
+            has none, or they are not known.
         min_size_test, max_size_test: pixels that the short and the long side of an image are resized to.
         config_name: zoo name or file of the experiment, for people.
         metrics: flat names such as "bbox/AP", in percent.
@@ -57,6 +64,7 @@ class ModelInfo:
     config_name: str = ""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    class_ids: tuple[int | str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
@@ -89,6 +97,7 @@ class ModelInfo:
                 raise InputError(f"its description of the model has {name} {content[name]}")
         names = content.get("class_names", ())
         content["class_names"] = tuple(printable(str(name)) for name in names)
+        content["class_ids"] = _checked_ids(content)
         content["config_name"] = printable(content.get("config_name", ""))
         content["metrics"] = {
             printable(str(name)): value
@@ -98,8 +107,31 @@ class ModelInfo:
         return cls(**content)
 
 
+def _checked_ids(content: Mapping) -> tuple[int | str, ...]:
+    """Of a description whose class names are checked already: they go into files that other programs read.
+
+    Raises:
+        InputError: if they are not as many different ids of one type as there are classes.
+    """
+    ids = content.get("class_ids") or []
+    classes, number = {len(content["class_names"])}, num_classes_of(content["model"])
+    if type(number) is int:
+        classes.add(number)
+    is_number = all(type(i) is int and abs(i) < _LARGEST_ID for i in ids)
+    is_text = all(type(i) is str and len(i) <= _LONGEST_ID and i == printable(i) for i in ids)
+    if ids and not ((is_number or is_text) and len(set(ids)) == len(ids) and classes == {len(ids)}):
+        raise InputError(
+            f"its description of the model has class_ids {clip(repr(ids), 80)}, which are not an id for each class"
+        )
+    return tuple(ids)
+
+
 def model_info_from_lazy(
-    cfg: DictConfig, *, config_name: str = "", class_names: Sequence[str] = ()
+    cfg: DictConfig,
+    *,
+    config_name: str = "",
+    class_names: Sequence[str] = (),
+    class_ids: Sequence[int | str] = (),
 ) -> ModelInfo:
     """Describe an experiment's model.
 
@@ -107,6 +139,7 @@ def model_info_from_lazy(
         cfg: an experiment with ``model``; see :func:`image_sizes_test` for what the sizes are.
         config_name: zoo name or file of the experiment.
         class_names: of classes 0 .. K-1.
+        class_ids: their category ids in the data set, none if one of them has none.
     """
     min_size, max_size = image_sizes_test(cfg)
     return ModelInfo(
@@ -116,6 +149,7 @@ def model_info_from_lazy(
         max_size_test=max_size,
         config_name=config_name,
         versions=package_versions(),
+        class_ids=tuple(class_ids) if len(class_ids) == len(class_names) else (),
     )
 
 

@@ -30,18 +30,23 @@ EXPECTED = (InputError, OSError)
 """What is told in one sentence; any other error is a fault of code and keeps its traceback."""
 
 
-def run_command(args: argparse.Namespace) -> None:
+AfterTraining = Callable[[RunInputs], None]
+"""What is done at the end of a training, in every process; for processes of its own it must be a module's function."""
+
+
+def run_command(args: argparse.Namespace, *, after_training: AfterTraining | None = None) -> None:
     """Train or evaluate in as many processes as are asked for, and exit with a sentence where that is not possible.
 
     Args:
         args: of Detectron2's ``default_argument_parser``; ``config_file`` may be a name of the zoo.
+        after_training: called with the inputs of a training that came to its end.
     """
     with told_in_one_sentence("train_net.py"):
         cfg = load_experiment(args.config_file, args.opts)
         check_settings(cfg, training=not args.eval_only)
         launch(
             run_process,
-            args=(args,),
+            args=(args, after_training),
             device=find_device(cfg.train.device, option="train.device").type,
             num_processes=args.num_gpus,
             num_machines=args.num_machines,
@@ -50,7 +55,7 @@ def run_command(args: argparse.Namespace) -> None:
         )
 
 
-def run_process(args: argparse.Namespace) -> None:
+def run_process(args: argparse.Namespace, after_training: AfterTraining | None = None) -> None:
     """One process of :func:`run_command`."""
     with told_in_one_sentence("train_net.py"):
         cfg = load_experiment(args.config_file, args.opts)
@@ -61,6 +66,8 @@ def run_process(args: argparse.Namespace) -> None:
         else:
             trainer, start, stop = prepare_training(inputs, resume=args.resume)
             trainer.train(start, stop)
+            if after_training is not None:
+                after_training(inputs)
 
 
 @contextlib.contextmanager

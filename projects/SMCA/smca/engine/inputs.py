@@ -25,6 +25,7 @@ from smca.data import (
     check_evaluated_classes,
     check_has_objects,
     check_same_class_names,
+    class_ids,
     class_names,
     fill_num_classes,
     warn_crowded,
@@ -171,6 +172,11 @@ class RunInputs:
         names = class_names(self.cfg)
         return names if len(names) == num_classes_of(self.cfg.model) else ()
 
+    @functools.cached_property
+    def class_ids(self) -> tuple[int | str, ...]:
+        """Category ids of these classes in the data set; none if one of them has none."""
+        return class_ids(self.cfg) if self.class_names else ()
+
     def initialize(self) -> None:
         """Load ``train.init_checkpoint`` into the model: what fits for a training, all of it for an evaluation.
 
@@ -215,7 +221,7 @@ class RunInputs:
         """Dataset dicts, all of which a loader packs: to keep them would take several times the memory."""
         # First: it registers data of one's own once more, and so forgets what their loading has found out.
         with contextlib.suppress(InputError):
-            _ = self.class_names
+            _ = self.class_ids
         node = self.cfg.dataloader[split].dataset
         dataset = build(node, f"dataloader.{split}.dataset")
         num_classes = num_classes_of(self.cfg.model)

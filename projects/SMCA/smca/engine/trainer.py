@@ -37,12 +37,17 @@ class Stopped(BaseException):
         self.error = error
 
 
+class _EndedError(Exception):
+    """A hook has seen enough: the training is over before its last iteration."""
+
+
 class Trainer(TrainerBase):
     """One optimisation step per iteration, over one or several forward passes and one or several processes.
 
     Everything else (schedule, evaluation, checkpoints, logging) is done by Detectron2's hooks.
 
     Attributes:
+        is_ended: whether a hook has ended it before its last iteration.
         stop_signum: the signal that asked any of the processes to stop, 0 if none did; set after the step.
         is_step_whole: whether parameters, optimiser, averages and schedule belong to the same number of steps; not
             from the optimiser's step until the schedule's.
@@ -96,12 +101,13 @@ class Trainer(TrainerBase):
             clip_norm=clip_grad_norm,
             seed=seed,
         )
+        self.is_ended = False
         self._skipped = 0
         self._signal = StopSignal()
         self._batches = None
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Train the iterations [start_iter, max_iter) on the batches that belong to them.
+        """Train the iterations [start_iter, max_iter) on the batches that belong to them, or fewer: see :meth:`end`.
 
         Raises:
             NonFiniteError: if a loss, gradient or matching cost is not finite, more often than tolerated.
@@ -110,20 +116,31 @@ class Trainer(TrainerBase):
             OSError: if a hook could not write.
         """
         self.loader.start_iteration = start_iter
+        self.is_ended = False
         try:
             # Loading processes are started inside, so that a signal meanwhile ends neither them nor this one.
             with self._signal.listening():
                 self._batches = iter(self.loader)
                 super().train(start_iter, max_iter)
         except Stopped as stopped:
-            raise stopped.error from None
+            if not isinstance(stopped.error, _EndedError):
+                raise stopped.error from None
         finally:
             self.loader.close()
             self._batches = None
 
+    def end(self) -> None:
+        """Make the step that is being done the last one; for hooks of all processes, in the same step."""
+        self.is_ended = True
+
     def before_train(self) -> None:
         with _past_the_loop():
             super().before_train()
+            self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        if self.is_ended:
+            raise _EndedError
 
     def run_step(self) -> None:
         batch: list[dict] = []
@@ -177,6 +194,7 @@ class Trainer(TrainerBase):
                     f"stopped as asked after iteration {self.iter}, which is saved; go on with --resume",
                     self.stop_signum,
                 )
+            self._end_if_asked()
 
     def after_train(self) -> None:
         try:
@@ -244,7 +262,7 @@ def _past_the_loop() -> Iterator[None]:
     """What ends a training in order, or for a reason that a sentence tells, is no exception to Detectron2's loop."""
     try:
         yield
-    except (InputError, OSError, TrainingInterrupted) as error:
+    except (InputError, OSError, TrainingInterrupted, _EndedError) as error:
         raise Stopped(error) from error
     except RuntimeError as error:
         lost = as_lost_process(error)

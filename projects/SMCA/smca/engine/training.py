@@ -23,6 +23,7 @@ from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
 from .averages import WeightAverage
+from .early_stopping import EarlyStoppingHook
 from .inputs import RunInputs
 from .precision import MixedPrecision
 from .schedule import few_steps_warning, iteration_of_epoch
@@ -117,7 +118,9 @@ def _build_checkpointer(inputs: RunInputs) -> RunCheckpointer:
         model=model,
         trainer=trainer,
         average=average,
-        info=model_info_from_lazy(inputs.cfg, class_names=inputs.class_names),
+        info=model_info_from_lazy(
+            inputs.cfg, class_names=inputs.class_names, class_ids=inputs.class_ids
+        ),
         max_to_keep=settings.checkpointer.max_to_keep,
     )
 
@@ -167,21 +170,31 @@ def _build_hooks(inputs: RunInputs, checkpointer: RunCheckpointer) -> list:
             results |= {f"{task}_ema": numbers for task, numbers in averaged.items()}
         return results
 
+    evaluation = EvaluationHook(
+        period=_period(settings.evaluation, per_epoch),
+        evaluate=evaluate_weights,
+        iters_per_epoch=per_epoch,
+        output_dir=settings.output_dir,
+        save_best=checkpointer.save_best,
+        metric=best_metric(settings),
+    )
+    stopping = settings.early_stopping
     return [
         hooks.IterationTimer(),
         hooks.LRScheduler(scheduler=inputs.schedule),
         CheckpointHook(checkpointer, _period(settings.checkpointer, per_epoch)),
-        EvaluationHook(
-            period=_period(settings.evaluation, per_epoch),
-            evaluate=evaluate_weights,
-            iters_per_epoch=per_epoch,
-            output_dir=settings.output_dir,
-            save_best=checkpointer.save_best,
-            metric=best_metric(settings),
+        evaluation,
+        *(
+            [EarlyStoppingHook(evaluation=evaluation, checkpointer=checkpointer, **stopping)]
+            if stopping.patience is not None
+            else []
         ),
         *(instantiate(hook) for hook in settings.hooks),
         RecordHook(
-            output_dir=settings.output_dir, max_iter=inputs.max_iter, period=settings.log_period
+            output_dir=settings.output_dir,
+            max_iter=inputs.max_iter,
+            period=settings.log_period,
+            services=settings.writers,
         ),
     ]
 

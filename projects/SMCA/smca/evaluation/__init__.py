@@ -3,9 +3,12 @@
 from .coco_evaluator import CocoEvaluator
 from .convergence_plot import CurvePoint, plot_convergence, read_curves
 from .hook import EvaluationHook
+from .outcome import Boxes, CocoOutcome
 
 __all__ = [
+    "Boxes",
     "CocoEvaluator",
+    "CocoOutcome",
     "CurvePoint",
     "EvaluationHook",
     "plot_convergence",

@@ -31,6 +31,7 @@ from smca.whole_file import replacing
 
 from .coco_backend import resolve_backend
 from .ground_truth import load_ground_truth
+from .outcome import Boxes, CocoOutcome
 
 
 class CocoEvaluator(COCOEvaluator):
@@ -43,6 +44,10 @@ class CocoEvaluator(COCOEvaluator):
     ``{"bbox": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm",
     "ARl", "AP-<class>", ...}}`` in percent, on other ranks an empty dict. A number without ground
     truth to measure it on (no large object, say) is NaN. Without predictions the others are 0.
+
+    Attributes:
+        outcome: of the last evaluation, for a closer look, on the main process; None before the first, and of data
+            without annotations.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class CocoEvaluator(COCOEvaluator):
         self._metadata = MetadataCatalog.get(dataset_name)
         self._coco_api = self._truth.coco
         self._do_evaluation = self._truth.has_annotations
+        self.outcome: CocoOutcome | None = None
         self._logger.info(f"COCO evaluation of '{dataset_name}' uses {self._backend}.")
 
     def evaluate(self, img_ids: list[int] | None = None) -> dict:
@@ -121,7 +127,8 @@ class CocoEvaluator(COCOEvaluator):
         self._logger.info(f"Evaluating {len(detections)} boxes with {self._backend} ...")
         # The implementations print progress and a summary of their own, each in its own words.
         with contextlib.redirect_stdout(io.StringIO()):
-            coco_eval = self._coco_eval_class(self._coco_api, self._as_coco(detections), "bbox")
+            found = self._as_coco(detections)
+            coco_eval = self._coco_eval_class(self._coco_api, found, "bbox")
             coco_eval.params.maxDets = list(self._max_dets_per_image)
             if img_ids is not None:
                 coco_eval.params.imgIds = [self._truth.image_numbers[i] for i in img_ids]
@@ -130,8 +137,20 @@ class CocoEvaluator(COCOEvaluator):
         self._logger.info(f"Evaluation took {time.perf_counter() - start:.2f} s.")
 
         numbers = _summarize(coco_eval)
-        per_class = self._with_absent_classes(
-            _average_precision_per_category(coco_eval, self._category_names())
+        names = self._category_names()
+        per_class = self._with_absent_classes(_average_precision_per_category(coco_eval, names))
+        self.outcome = CocoOutcome(
+            dataset_name=self._metadata.name,
+            numbers=dict(numbers),
+            class_ap=per_class,
+            class_names=tuple(names),
+            precision=np.array(coco_eval.eval["precision"])[..., 0, -1],
+            iou_thresholds=np.asarray(coco_eval.params.iouThrs),
+            recall_thresholds=np.asarray(coco_eval.params.recThrs),
+            max_detections=self._max_dets_per_image[-1],
+            image_numbers=tuple(coco_eval.params.imgIds),
+            detections=Boxes.from_annotations(found.dataset["annotations"]),
+            truth=self._truth,
         )
         self._log_tables(numbers, per_class)
         numbers.update((f"AP-{name}", value) for name, value in per_class.items())

@@ -70,8 +70,10 @@ def read_curves(
         iteration, epoch = record["iteration"], record.get("epoch")
         if epoch is None and iters_per_epoch:
             epoch = (iteration + 1) / iters_per_epoch
-        earlier = [p for p in curves[metric] if p.iteration < iteration]
-        curves[metric] = [*earlier, CurvePoint(iteration, epoch, value)]
+        points = curves[metric]
+        while points and points[-1].iteration >= iteration:
+            points.pop()
+        points.append(CurvePoint(iteration, epoch, value))
     return curves
 
 

@@ -20,7 +20,7 @@ class GroundTruth(NamedTuple):
     takes an object of id 0 for a missed one.
 
     Attributes:
-        coco: under these numbers.
+        coco: under these numbers. An image's "path" is that of its file once the data set has been loaded.
         image_numbers: number of each of the data set's image ids.
         category_numbers: number of each of its category ids, in the order of the ids.
         category_names: of each of its category ids.
@@ -70,7 +70,7 @@ def load_ground_truth(name: str) -> GroundTruth:
     coco = COCO()
     coco.dataset = {
         "images": [
-            {"id": number, "file_name": tables.file_names[i]}
+            {"id": number, "file_name": tables.file_names[i], "path": dataset.paths[i]}
             for number, i in enumerate(images, start=1)
         ],
         "categories": [{"id": numbers[k], "name": names[k]} for k in names],

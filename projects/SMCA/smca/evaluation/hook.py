@@ -75,6 +75,20 @@ class EvaluationHook(HookBase):
         """The best evaluation so far, None before the first."""
         return self._best
 
+    @property
+    def metric(self) -> str:
+        """Flat name of the number that says which model is best."""
+        return self._metric
+
+    @property
+    def last_done(self) -> int:
+        """Iterations done before the last evaluation, the same in all processes; 0 before the first."""
+        return self._last_done
+
+    def values(self) -> list[float]:
+        """The metric of each evaluation that gave one, in their order; on the main process."""
+        return [point.value for point in self._curves[self._metric]]
+
     def before_train(self) -> None:
         self._take_up_curves()
         # A training that was stopped between a checkpoint and the evaluation that belongs to it.

@@ -2,6 +2,7 @@
 
 import builtins
 import difflib
+import traceback
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,8 @@ DATA_TEMPLATES = ("custom_coco", "custom_coco_small", "digits/custom_coco", "dig
 REQUIRED = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
 _YAML = (".yaml", ".yml")
+_LATER = {"early_stopping": {"patience": None, "min_delta": 0.0}, "writers": []}
+"""Fields of ``train`` that came after version 0.1, in whose configs they are missing."""
 
 
 def load_experiment(name_or_file: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -105,7 +108,13 @@ def load_config_file(path: str) -> DictConfig:
     try:
         cfg = _load_yaml(file) if file.suffix in _YAML else LazyConfig.load(str(file))
     except (SyntaxError, ImportError, AttributeError, NameError, TypeError) as error:
-        raise InputError(f"config file {path} cannot be loaded: {error}") from error
+        # Detectron2's own says that there is one in the syntax, its cause which and where.
+        syntax = error.__cause__ if isinstance(error.__cause__, SyntaxError) else None
+        line, reason = (
+            (syntax.lineno, syntax.msg) if syntax else (_line_of(error, str(file)), error)
+        )
+        where = f", line {line}" if line else ""
+        raise InputError(f"config file {path}{where} cannot be loaded: {reason}") from error
     finally:
         # Detectron2 replaces it while it loads, and leaves it so when a config fails.
         builtins.__import__ = import_before
@@ -114,8 +123,17 @@ def load_config_file(path: str) -> DictConfig:
         raise InputError(
             f"config file {path} defines no {missing[0]!r}, so it is no whole experiment"
         )
+    for name, default in _LATER.items():
+        if name not in cfg.train:
+            cfg.train[name] = default
     allow_targets_of(cfg.model)
     return cfg
+
+
+def _line_of(error: BaseException, file: str) -> int | None:
+    """The last line of a file that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
 
 
 def _config_root() -> Path:

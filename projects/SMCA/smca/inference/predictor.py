@@ -62,6 +62,7 @@ class Predictor:
     Attributes:
         model: the detector, in evaluation mode.
         class_names: of classes 0 .. K-1; empty if they are not known.
+        class_ids: their category ids in the data set of the training; empty if they are not known.
         device: where it runs.
     """
 
@@ -70,6 +71,7 @@ class Predictor:
         *,
         model: nn.Module,
         class_names: Sequence[str] = (),
+        class_ids: Sequence[int | str] = (),
         min_size: int = 800,
         max_size: int = 1333,
         input_format: str | None = None,
@@ -82,7 +84,7 @@ class Predictor:
         """
         Args:
             model: takes Detectron2's ``batched_inputs``; it is moved to the device and set to evaluation.
-            class_names: of classes 0 .. K-1.
+            class_names, class_ids: of classes 0 .. K-1, see above.
             min_size, max_size: pixels that the short side is resized to, unless the long side would exceed the second.
             input_format: channel order that the model takes, "RGB" or "BGR"; by default the model's own.
             device: "auto" is "cuda" where there is one, else "cpu".
@@ -106,6 +108,7 @@ class Predictor:
             raise InputError(f"input_format is {self.input_format!r}, it must be RGB or BGR")
         self.model = model.eval().to(self.device)
         self.class_names = list(class_names)
+        self.class_ids = list(class_ids)
         self.min_size, self.max_size = min_size, max_size
         self.threshold = threshold
         self.batch_size = batch_size
@@ -162,6 +165,7 @@ class Predictor:
         model.to(memory_format=torch.channels_last)
         settings = {
             "class_names": info.class_names,
+            "class_ids": info.class_ids,
             "min_size": info.min_size_test,
             "max_size": info.max_size_test,
         }

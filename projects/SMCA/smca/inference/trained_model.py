@@ -52,7 +52,8 @@ def load_config(config: str, weights: str) -> tuple[nn.Module, ModelInfo]:
     names = file.class_names or _names_of_data(lazy)
     if len(names) != num_classes_of(lazy.model):
         names = ()
-    info = model_info_from_lazy(lazy, config_name=config, class_names=names)
+    ids = () if file.info is None or file.info.class_names != tuple(names) else file.info.class_ids
+    info = model_info_from_lazy(lazy, config_name=config, class_names=names, class_ids=ids)
     return _load(info, file, weights), info
 
 

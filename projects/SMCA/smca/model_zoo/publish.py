@@ -68,7 +68,7 @@ def prepare(
     Args:
         source: a training's checkpoint, or any other that fits ``described_as``; a file, a URL, or a name such as
             "smca://...".
-        described_as: takes the place of the file's own description, whose class names are kept.
+        described_as: takes the place of the file's own description, whose class names and ids are kept.
         raw: the weights themselves where there are moving averages, too.
         metrics: by default those in the file, else those of its iteration in "metrics.json" beside it.
 
@@ -89,9 +89,12 @@ def prepare(
     if metrics is None:
         found = file.info.metrics if file.info and file.info.metrics else logged_metrics(path)
         metrics = metrics_of(found, moving_averages=averages)
+    names = info.class_names or file.class_names
+    known = () if file.info is None or file.info.class_names != names else file.info.class_ids
     info = dataclasses.replace(
         info,
-        class_names=info.class_names or file.class_names,
+        class_names=names,
+        class_ids=info.class_ids or known,
         config_name=public_name(info.config_name),
         metrics=dict(sorted(metrics.items())),
     )

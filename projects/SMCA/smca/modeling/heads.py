@@ -39,6 +39,7 @@ class DetectionHeads(nn.Module):
         """
         super().__init__()
         check_size_reference(size_reference, "heads")
+        self.num_classes = num_classes
         self.classification = classification
         self.size_reference = size_reference
         self.classifier = nn.Linear(embed_dim, classification.num_outputs(num_classes))

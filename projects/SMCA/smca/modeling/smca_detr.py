@@ -67,7 +67,7 @@ class SMCA(nn.Module):
                 bottom border see what the backbone makes of padding, as in the released implementations.
 
         Raises:
-            InputError: if the parts disagree on channels, strides, the number of levels or the classification.
+            InputError: if the parts disagree on channels, strides, numbers of levels or classes, or the classification.
         """
         super().__init__()
         parts = {"heads": heads, "criterion": criterion, "postprocessor": postprocessor}
@@ -81,6 +81,7 @@ class SMCA(nn.Module):
         )
         neck.connect(backbone.output_shape())
         _check_levels(neck, encoder, decoder)
+        _check_classes(num_classes, decoder=decoder, heads=heads)
         self.backbone = backbone
         self.neck = neck
         self.encoder = encoder
@@ -270,6 +271,18 @@ def _check_levels(neck: Neck, encoder: nn.Module, decoder: nn.Module) -> None:
             f"neck.strides {list(neck.strides)} gives {len(neck.strides)} levels, encoder.num_levels is {wanted[0]} "
             f"and decoder.num_levels {wanted[1]}; make them equal"
         )
+
+
+def _check_classes(num_classes: int, **parts: nn.Module) -> None:
+    for name, part in parts.items():
+        for module in part.modules() if isinstance(part, nn.Module) else ():
+            # A part of one's own need not say for how many classes it was built.
+            built_for = getattr(module, "num_classes", num_classes)
+            if built_for != num_classes:
+                raise InputError(
+                    f"{type(module).__name__} in the {name} was built for {built_for} classes, the model has "
+                    f"{num_classes}; make them equal"
+                )
 
 
 def _resize_instances(result: Instances, item: dict) -> Instances:

@@ -1,19 +1,20 @@
 """Labelled boxes and captions, and pictures as files.
 
-With PIL alone: it is fast enough for video, and knows all letters that a font has.
+With PIL alone: it is fast enough for video.
 """
 
 import colorsys
-import functools
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from smca.whole_file import replacing
+
+from .fonts import draw_text, legible, text_size
 
 Color = tuple[int, int, int]
 """RGB, 0..255."""
@@ -56,16 +57,16 @@ def paint_boxes(
         draw.rectangle(corners.tolist(), outline=color, width=line)
     for box, label, color in zip(scaled, labels, colors, strict=True):
         if label:
-            _draw_label(draw, label, (box[0], box[1], box[3]), font_of(label, font_size), color)
+            _draw_label(canvas, legible(label), (box[0], box[1], box[3]), font_size, color)
     return np.asarray(canvas).copy()
 
 
 def caption_bar(text: str, width: int, height: int = 30) -> np.ndarray:
     """(height, width, 3) RGB uint8, white letters on black."""
     bar = Image.new("RGB", (width, height), (26, 26, 26))
-    ImageDraw.Draw(bar).text(
-        (8, height / 2), text, fill="white", font=font_of(text, height // 2), anchor="lm"
-    )
+    text, size = legible(text), height // 2
+    _, ascent, descent = text_size(text, size)
+    draw_text(bar, (8, (height - ascent - descent) / 2), text, size, "white")
     return np.asarray(bar)
 
 
@@ -89,65 +90,18 @@ def class_color(class_id: int, colors: Sequence[Color] = ()) -> Color:
 
 
 def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    label: str,
-    corner: tuple[float, float, float],
-    font: ImageFont.FreeTypeFont,
-    color: Color,
+    canvas: Image.Image, label: str, corner: tuple[float, float, float], size: int, color: Color
 ) -> None:
     """Above a box, or below it where there is no room; ``corner`` is its left, top and bottom."""
     left, top, bottom = corner
-    canvas_width, canvas_height = draw.im.size
-    ascent, descent = font.getmetrics()
-    width, height = math.ceil(font.getlength(label)) + 4, ascent + descent
-    x = round(max(0, min(left, canvas_width - width)))
+    width, ascent, descent = text_size(label, size)
+    width, height = width + 4, ascent + descent
+    x = round(max(0, min(left, canvas.width - width)))
     y = round(top) - height
     if y < 0:
         y = round(bottom) + 1
-    if y + height > canvas_height:
+    if y + height > canvas.height:
         y = max(0, round(top))
-    draw.rectangle([x, y, x + width - 1, y + height - 1], fill=color)
-    draw.text((x + 2, y), label, fill="black", font=font)
-
-
-def font_of(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """One that has the text's letters, if any is installed."""
-    return _font(_font_file(frozenset(ord(letter) for letter in text)), size)
-
-
-@functools.cache
-def _font(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
-
-
-@functools.lru_cache(maxsize=4096)
-def _font_file(letters: frozenset[int]) -> Path | None:
-    """Matplotlib's, which has more letters than PIL's own; where it lacks some, the installed one that has most."""
-    # Heavy, and of no use without pictures.
-    import matplotlib
-
-    usual = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    if not usual.is_file():
-        return None
-    missing = letters - _letters(usual)
-    if not missing:
-        return usual
-    return min([usual, *_installed()], key=lambda path: len(letters - _letters(path)))
-
-
-@functools.cache
-def _installed() -> list[Path]:
-    from matplotlib import font_manager
-
-    return [Path(file) for file in sorted(font_manager.findSystemFonts())]
-
-
-@functools.cache
-def _letters(path: Path) -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        return frozenset(FT2Font(str(path)).get_charmap())
-    except RuntimeError:
-        # A kind of font that it does not read.
-        return frozenset()
+    box = [x, y, x + width - 1, y + height - 1]
+    ImageDraw.Draw(canvas).rectangle(box, fill=color)
+    draw_text(canvas, (x + 2, y), label, size, "black")

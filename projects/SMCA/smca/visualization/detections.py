@@ -6,9 +6,8 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode, Instances
 
-from smca.text import class_name
-
 from .boxes import Color, caption_bar, class_color, paint_boxes
+from .fonts import class_label
 
 _CAPTION_HEIGHT = 30
 _GAP = 8
@@ -44,7 +43,7 @@ def draw_detections(
     truth = paint_boxes(
         image,
         [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations],
-        [class_name(k, names) for k in classes],
+        [class_label(k, names) for k in classes],
         [class_color(k, colors) for k in classes],
         scale=scale,
     )
@@ -82,7 +81,7 @@ def paint_detections(
     return paint_boxes(
         image,
         found.pred_boxes.tensor.tolist(),
-        [f"{class_name(k, class_names)} {s:.2f}" for k, s in zip(classes, scores, strict=True)],
+        [f"{class_label(k, class_names)} {s:.2f}" for k, s in zip(classes, scores, strict=True)],
         [class_color(k, class_colors) for k in classes],
         scale=scale,
     )

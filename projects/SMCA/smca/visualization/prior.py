@@ -14,9 +14,9 @@ from smca.errors import InputError
 from smca.layers import gaussian_log_prior
 from smca.modeling import SMCA, SpatialPrior
 from smca.modeling.classification import class_scores
-from smca.text import class_name
 
-from .boxes import caption_bar, font_of, paint_boxes
+from .boxes import caption_bar, paint_boxes
+from .fonts import class_label, draw_text, text_size
 
 _HEAD_COLOR, _WHITE = "#5cf2ff", (255, 255, 255)
 _PANEL_WIDTH, _CAPTION_HEIGHT, _GAP = 375, 30, 8
@@ -189,7 +189,7 @@ class _Panel:
 
 
 def _panels(prior: DetectionPrior, class_names: Sequence[str], per_head: bool) -> list[_Panel]:
-    name = class_name(prior.class_id, class_names)
+    name = class_label(prior.class_id, class_names)
     title = f"{name if class_names else f'class {name}'}  {prior.score:.2f}"
     if per_head:
         heads = [
@@ -262,7 +262,8 @@ def _legend(width: int, *, has_heads: bool) -> np.ndarray:
         _draw_dot(draw, 180, middle)
         entries[190] = "centres of the heads"
     for x, text in entries.items():
-        draw.text((x, middle), text, fill="white", font=font_of(text, 15), anchor="lm")
+        _, ascent, descent = text_size(text, 15)
+        draw_text(bar, (x, middle - (ascent + descent) / 2), text, 15, "white")
     return np.asarray(bar)
 
 

@@ -92,14 +92,19 @@ def mend_content(content: dict, file: CocoFile, changes: collections.Counter) ->
     return file
 
 
-def parse_coco(content: dict) -> CocoFile:
-    """Columns and problems of what :func:`load_coco_json` returned."""
+def parse_coco(content: dict, origins: Sequence[str] | None = None) -> CocoFile:
+    """Columns and problems of what :func:`load_coco_json` returned.
+
+    Args:
+        content: the json.
+        origins: what to call each annotation in messages; by default its place and id.
+    """
     images = Records(content["images"], "image")
     image_ids, file_names, sizes = _read_images(images)
     categories = Records(content["categories"], "category")
     class_ids, names = _read_categories(categories)
     class_names = distinct_names(names, class_ids)
-    annotations = Records(content.get("annotations", []), "annotation")
+    annotations = Records(content.get("annotations", []), "annotation", origins)
     columns = _read_annotations(
         annotations,
         image_ids,
@@ -114,6 +119,7 @@ def parse_coco(content: dict) -> CocoFile:
         class_ids=class_ids,
         class_names=class_names,
         has_annotations="annotations" in content,
+        origins=None if origins is None else [origins[i] for i in columns["positions"]],
         **columns,
     )
     parts = (images, categories, annotations)

@@ -1,4 +1,4 @@
-"""Data sets that are a COCO json and a folder of images, whoever registered them."""
+"""Data sets that are files on a disk, a COCO json and a folder of images above all, whoever registered them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from detectron2.data.datasets import register_coco_instances
 from smca.data.image_files import find_sizes
 from smca.errors import InputError
 
-from .coco_json import file_key, read_valid_coco_json
+from .annotations import (
+    annotations_state,
+    is_folder_format,
+    read_class_names,
+    read_valid_annotations,
+)
+from .coco_json import file_key
 from .coco_tables import CocoTables
 from .code_source import CodeSource
 from .usable_dataset import UsableDataset, select_usable
@@ -24,9 +30,11 @@ class CocoSource:
 
     Attributes:
         name: registered name.
-        json_file, image_root: the annotations, and the folder that file names in them are relative to.
+        json_file, image_root: the annotations, see :mod:`.annotations`, and the folder that file names in them are
+            relative to.
         make: makes the files if they are not there.
-        classes_from: another json whose classes, matched by name, are this data set's, too.
+        classes_from: other annotations whose classes, matched by name, are this data set's, too.
+        split: of a data set of many files.
     """
 
     name: str
@@ -34,6 +42,7 @@ class CocoSource:
     image_root: str
     make: Callable[[], object] | None = None
     classes_from: str | None = None
+    split: str | None = None
 
     def __call__(self) -> list[dict]:
         """Dataset dicts, see :meth:`UsableDataset.records`."""
@@ -47,11 +56,16 @@ class CocoSource:
         """
         if self.make is not None:
             self.make()
-        tables = _read(self.json_file, self.name)
+        label = f"{self.json_file} (data set {self.name!r})"
+        _check_existence(self.json_file, f"data set {self.name}: ")
+        tables = read_valid_annotations(
+            self.json_file, split=self.split, image_root=self.image_root, label=label
+        )
         if self.classes_from is not None:
+            _check_existence(self.classes_from, "")
             tables = tables.with_classes(
-                _read(self.classes_from, None).class_names,
-                label=f"{self.json_file} (data set {self.name!r})",
+                read_class_names(self.classes_from),
+                label=label,
                 other=self.classes_from,
             )
         self._set_metadata(tables)
@@ -70,6 +84,10 @@ class CocoSource:
             )
         paths = [os.path.join(self.image_root, name) for name in tables.file_names]
         return select_usable(self.name, tables, paths, find_sizes(paths, label=self.name))
+
+    def state(self) -> tuple | None:
+        """Changes when the annotations do."""
+        return annotations_state(self.json_file, self.split, self.image_root)
 
     def _set_metadata(self, tables: CocoTables) -> None:
         metadata = MetadataCatalog.get(self.name)
@@ -134,11 +152,9 @@ def register_coco(source: CocoSource) -> None:
     )
 
 
-def _read(json_file: str, name: str | None) -> CocoTables:
-    if file_key(json_file) is None:
+def _check_existence(path: str, owner: str) -> None:
+    if file_key(path) is None and not is_folder_format(path):
         raise InputError(
-            f"{'' if name is None else f'data set {name}: '}{json_file} does not exist; put it there, or set "
-            "DETECTRON2_DATASETS to the folder that holds the data sets"
+            f"{owner}{path} does not exist; put it there, or set DETECTRON2_DATASETS to the folder that holds the "
+            "data sets"
         )
-    label = json_file if name is None else f"{json_file} (data set {name!r})"
-    return read_valid_coco_json(json_file, label=label)

@@ -36,6 +36,8 @@ class CocoTables:
         unknown_image_examples: sentences about the first of them.
         from_json: whether annotations were records of a file.
         has_annotations: False for a file without a list of annotations, such as COCO's test sets.
+        origins: (M,) file and line of each object, where annotations are many files.
+        notes: sentences about what became of something that another reader may take otherwise.
     """
 
     image_ids: list
@@ -54,6 +56,8 @@ class CocoTables:
     unknown_image_examples: tuple[str, ...] = ()
     from_json: bool = False
     has_annotations: bool = True
+    origins: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def object_sizes(self) -> np.ndarray:
@@ -119,6 +123,8 @@ class CocoTables:
 
     def describe(self, index: int) -> str:
         """Names an object in messages."""
+        if self.origins is not None:
+            return self.origins[index]
         return f"annotation {self.positions[index]} (id {self.annotation_ids[index]})"
 
 

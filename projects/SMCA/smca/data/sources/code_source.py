@@ -75,6 +75,10 @@ class CodeSource:
         """Where the metadata names one it is the ground truth, as it is for Detectron2."""
         return MetadataCatalog.get(self.name).get("json_file")
 
+    def state(self) -> tuple | None:
+        """Changes when the json does."""
+        return self.json_file and file_key(self.json_file)
+
     def call(self) -> list[dict]:
         """What the function returns.
 

@@ -8,7 +8,6 @@ from detectron2.data.build import print_instances_class_histogram
 
 from smca.errors import InputError
 
-from .coco_json import file_key
 from .coco_source import CocoSource, find_source
 from .coco_tables import describe_difference
 from .code_source import CodeSource
@@ -86,6 +85,22 @@ def class_names_of(name: str) -> tuple[str, ...]:
     return tuple(names or source.read_truth().class_names)
 
 
+def class_ids_of(name: str) -> tuple:
+    """Category ids of the classes of a registered data set, in their order; empty unless each class has one.
+
+    Raises:
+        InputError: if it is not registered or its annotations cannot be read.
+    """
+    source = find_source(name)
+    key = "thing_dataset_id_to_contiguous_id"
+    known = MetadataCatalog.get(name).get(key)
+    if known is None and isinstance(source, CocoSource):
+        known = source.read_truth().id_map()
+    ids = {index: class_id for class_id, index in (known or {}).items()}
+    names = class_names_of(name)
+    return tuple(ids[k] for k in range(len(names))) if sorted(ids) == [*range(len(names))] else ()
+
+
 def _load_one(name: str) -> list[dict]:
     source = find_source(name)
     dataset = source.load()
@@ -100,8 +115,7 @@ def _load_one(name: str) -> list[dict]:
 
 def _key(source: CocoSource | CodeSource) -> tuple:
     """Of what a data set is made from, to see whether it has changed."""
-    json_file = source.json_file
-    return (source, DatasetCatalog[source.name], json_file and file_key(json_file))
+    return (source, DatasetCatalog[source.name], source.state())
 
 
 def _check_same_classes(names: Sequence[str]) -> None:

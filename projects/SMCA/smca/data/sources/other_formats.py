@@ -39,13 +39,14 @@ def format_of_file(raw: bytes, *, name: str = "") -> str | None:
     lines = text.splitlines()
     if text.startswith("<"):
         kind = "an annotation of Pascal VOC" if "<annotation" in text else "XML"
-        return f"{kind}: {_CONVERT}"
+        advice = "name the folder that holds Annotations instead" if "Pascal" in kind else _CONVERT
+        return f"{kind}: {advice}"
     if not lines or text[0] in "{[":
         return None
     if all(map(_YOLO_LINE.fullmatch, lines[:5])):
-        return f"labels of YOLO (class, then a box in shares of the image): {_CONVERT}"
+        return "labels of YOLO (class, then a box in shares of the image): name the data.yaml of the data set instead"
     if len(set(_YOLO_CONFIG.findall(text))) >= 2:
-        return f"the yaml of a YOLO data set: {_CONVERT}"
+        return "the yaml of a YOLO data set: let its name end in .yaml"
     if any(_is_table(lines[:5], separator) for separator in ",;\t"):
         return f"a table (CSV): {_CONVERT}"
     return None

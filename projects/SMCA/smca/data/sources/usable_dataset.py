@@ -117,7 +117,7 @@ class UsableDataset:
 
     def warnings(self) -> list[str]:
         """Sentences about what training can do nothing about, but the user should know."""
-        said = []
+        said = [f"{self.name}: {note}" for note in self.tables.notes]
         if not self.box_format.is_coco:
             said.append(f"{self.name}: {_wrong_format(self.box_format)}")
         else:

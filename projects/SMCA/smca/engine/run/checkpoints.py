@@ -31,7 +31,7 @@ from .newest_checkpoint import (
     one_line,
     read_manifest,
 )
-from .run_directory import FINAL, MANIFEST, checkpoint_files, iteration_of
+from .run_directory import BEST, FINAL, MANIFEST, checkpoint_files, iteration_of
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class RunCheckpointer:
 
     def save_best(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Write "model_best.pth": weights and what they reached, nothing to resume from."""
-        self._write("model_best.pth", self._weights(iteration, metrics))
+        self._write(BEST, self._weights(iteration, metrics))
 
     def resume(self) -> int:
         """Load the newest checkpoint that is whole, in every process; a damaged newer one is named.

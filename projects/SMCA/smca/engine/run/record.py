@@ -1,13 +1,12 @@
-"""What a training leaves for its readers: metrics.json, TensorBoard's files and lines on the console."""
+"""What a training leaves for its readers: metrics.json, TensorBoard's files, services, and lines on the console."""
 
 import datetime
 import functools
 import json
 import logging
-import math
-import os
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.engine import HookBase
@@ -17,17 +16,17 @@ from detectron2.utils.events import (
     EventStorage,
     EventWriter,
     TensorboardXWriter,
-    get_event_storage,
 )
 from fvcore.common.history_buffer import HistoryBuffer
 
+from smca.engine.services import ServiceWriter, service_writer
 from smca.whole_file import replacing
+
+from .lines import WINDOW, MetricsFile
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
-_WINDOW = 20
-"""Iterations that a noisy number is smoothed over, as in Detectron2."""
 _REMEMBERED = 1000
 """Values of each number that are kept in memory, what Detectron2's own estimates look at."""
 
@@ -39,19 +38,24 @@ class RecordHook(HookBase):
     when it can be. After a resume the record goes on where the checkpoint is: readers see every iteration once.
     """
 
-    def __init__(self, *, output_dir: str, max_iter: int, period: int = 20):
+    def __init__(
+        self, *, output_dir: str, max_iter: int, period: int = 20, services: Sequence[str] = ()
+    ):
         """
         Args:
             output_dir: of metrics.json and TensorBoard's files.
             max_iter: iterations of the whole training.
             period: iterations between two lines.
+            services: names of :data:`~smca.engine.services.SERVICES` that get the same lines.
         """
         self._output_dir = Path(output_dir)
         self._max_iter = max_iter
         self._period = period
+        self._service_names = services
+        self._services: list[ServiceWriter] = []
         self._saved: dict[str, tuple[float, int]] = {}
         self._files: list[_Guarded] = []
-        self._metrics: _MetricsFile | None = None
+        self._metrics: MetricsFile | None = None
         self._done = -1
         self._console: EventWriter | None = None
 
@@ -66,13 +70,16 @@ class RecordHook(HookBase):
         last = start - 1
         line = self._last_line(last, cut_back(path, start)) if start else {}
         self._done = last
-        self._metrics = metrics = _MetricsFile(path, last, line)
+        self._metrics = metrics = MetricsFile(path, last, line)
         self._files = [
             _Guarded(str(path), lambda: metrics),
             _Guarded(
                 f"TensorBoard's file in {self._output_dir}",
                 lambda: _make_tensorboard(str(self._output_dir), last, line),
             ),
+        ]
+        self._services = [
+            service_writer(name, self._output_dir, last, line) for name in self._service_names
         ]
         self._console = _Console(self._max_iter, start)
         if line:
@@ -101,22 +108,25 @@ class RecordHook(HookBase):
             self._write()
         else:
             # A step that failed has no line, whatever it came to know before.
-            self._metrics.up_to = self._done
+            for writer in (self._metrics, *self._services):
+                writer.up_to = self._done
             self._write_files()
         for file in self._files:
             file.close()
+        for service in self._services:
+            service.finish(succeeded=self.trainer.iter >= self._max_iter or self.trainer.is_ended)
 
     def _write(self) -> None:
         self._console.write()
         self._write_files()
 
     def _write_files(self) -> None:
-        for file in self._files:
+        for file in (*self._files, *self._services):
             file.write()
 
     def state_dict(self) -> dict:
         """Numbers of the last step, which are perhaps not written yet."""
-        latest = self.trainer.storage.latest_with_smoothing_hint(_WINDOW)
+        latest = self.trainer.storage.latest_with_smoothing_hint(WINDOW)
         return {"latest": {name: [float(v), int(i)] for name, (v, i) in latest.items()}}
 
     def load_state_dict(self, state_dict: dict) -> None:
@@ -170,7 +180,7 @@ class _Guarded:
                     self._name, error.strerror or error,
                 )  # fmt: skip
             self._is_failing = True
-            if not isinstance(self._writer, _MetricsFile):
+            if not isinstance(self._writer, MetricsFile):
                 # TensorBoard's writing thread does not live on after an error.
                 self._writer = None
         else:
@@ -186,49 +196,9 @@ class _Guarded:
             logger.warning("%s: the last lines are not written (%s).", self._name, error)
 
 
-class _MetricsFile(EventWriter):
-    """A line of json per iteration, as Detectron2's ``JSONWriter``, but never half a line."""
-
-    def __init__(self, path: Path, last: int, line: dict):
-        """
-        Args:
-            path: the file, which is appended to.
-            last: iteration up to which it is complete, but for ``line``.
-            line: numbers of that iteration, if it is to have a line.
-        """
-        self._path = path
-        self._last = last
-        self._pending = ""
-        self.up_to = math.inf
-        if line:
-            self._put(last, line)
-
-    def _put(self, iteration: int, numbers: dict) -> None:
-        self._pending += json.dumps({**numbers, "iteration": iteration}, sort_keys=True) + "\n"
-
-    def write(self) -> None:
-        by_iteration: dict[int, dict] = defaultdict(dict)
-        for name, (v, i) in get_event_storage().latest_with_smoothing_hint(_WINDOW).items():
-            if self._last < i <= self.up_to:
-                by_iteration[i][name] = v
-        for iteration, numbers in sorted(by_iteration.items()):
-            self._put(iteration, numbers)
-            self._last = iteration
-        with open(self._path, "ab") as file:
-            whole = file.tell()
-            try:
-                file.write(self._pending.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                os.ftruncate(file.fileno(), whole)
-                raise
-        self._pending = ""
-
-
 def _make_tensorboard(folder: str, last: int, line: dict) -> TensorboardXWriter:
     """Readers forget what earlier files have of iteration ``last`` and of later ones."""
-    writer = TensorboardXWriter(folder, _WINDOW, purge_step=last if last >= 0 else None)
+    writer = TensorboardXWriter(folder, WINDOW, purge_step=last if last >= 0 else None)
     for name, value in line.items():
         writer._writer.add_scalar(name, value, last)
     writer._last_write = last
@@ -239,7 +209,7 @@ class _Console(CommonMetricPrinter):
     """Detectron2's line, with an estimate that counts evaluations and checkpoints in."""
 
     def __init__(self, max_iter: int, start_iter: int):
-        super().__init__(max_iter, _WINDOW)
+        super().__init__(max_iter, WINDOW)
         self._start_iter = start_iter
         self._start_time = time.perf_counter()
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from smca.errors import InputError
 
 FINAL = "model_final.pth"
+BEST = "model_best.pth"
+REPORT = "report.html"
 MANIFEST = "checkpoints.json"
 
 _RUN_FILES = (
@@ -16,9 +18,12 @@ _RUN_FILES = (
     MANIFEST,
     "metrics.json",
     "convergence.png",
+    REPORT,
     "config*.yaml",
     "log.txt*",
     "events.out.tfevents.*",
+    "service_*.json",
+    "wandb",
 )
 
 

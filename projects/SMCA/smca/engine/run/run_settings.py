@@ -16,11 +16,13 @@ _FREE = (
     "train.output_dir",
     "train.device",
     "train.log_period",
+    "train.report",
+    "train.writers",
     "train.checkpointer.",
     "train.evaluation.",
 )
 """Settings that a training does not depend on, and those of how often it does something."""
-_IDENTITY = ("model.", "dataloader.train.dataset.names")
+_IDENTITY = ("model.", "dataloader.train.dataset.names", "data.train_split")
 _CHANGEABLE = ("model.criterion.", "model.postprocessor.")
 """Of the model, what may be changed on the way."""
 _TRAINING_JSON = "data.train_json"

@@ -4,6 +4,7 @@ from detectron2.engine import HookBase
 
 from smca.engine.precision import DTYPES
 from smca.engine.schedule import MOST_ITERATIONS
+from smca.engine.services import SERVICES
 
 from .kinds import (
     COUNT,
@@ -73,6 +74,7 @@ TRAINING = {
     "train.ema.enabled": FLAG,
     "train.skip_nonfinite": COUNT.or_null(),
     "train.log_period": SIZE,
+    "train.report": FLAG,
     "train.checkpointer.period_epochs": RATE,
     "train.checkpointer.period": COUNT.or_null(),
     # Or nothing is left if the newest is damaged.
@@ -80,8 +82,13 @@ TRAINING = {
     "train.evaluation.period_epochs": RATE,
     "train.evaluation.period": COUNT.or_null(),
     "train.evaluation.metric": TEXT.or_null(),
+    "train.early_stopping.patience": SIZE.or_null(),
+    "train.early_stopping.min_delta": RATE,
     "train.ddp.broadcast_buffers": FLAG,
     "train.ddp.find_unused_parameters": FLAG,
+    "train.writers": list_of(
+        one_of(*SERVICES), f"a list of {' and '.join(SERVICES)}, such as [{next(iter(SERVICES))}]"
+    ),
     "train.hooks": HOOKS,
     "dataloader.train.total_batch_size": SIZE,
     "dataloader.train.num_workers": COUNT,
@@ -109,6 +116,9 @@ TRAINING = {
     "lr_multiplier.warmup_factor": number(0, most=1),
 }
 """As above, of what only a training reads."""
+
+MAY_BE_ABSENT = ("train.report",)
+"""Fields of ``train`` that version 0.1 did not write; without one it has its default."""
 
 SWITCHED = {
     "train.amp.dtype": ("train.amp.enabled", one_of(*DTYPES)),

@@ -7,10 +7,11 @@ from detectron2.engine import HookBase
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from smca.engine.services import check_services
 from smca.errors import InputError
 from smca.experiments.targets import check_arguments, check_targets_exist, find_target
 
-from .fields import ALWAYS, ANYWHERE, SWITCHED, TRAINING
+from .fields import ALWAYS, ANYWHERE, MAY_BE_ABSENT, SWITCHED, TRAINING
 from .kinds import Kind
 
 _MISSING = object()
@@ -35,7 +36,7 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
         value = _value(cfg, field)
         if value is not _MISSING:
             _check(field, value, kind)
-        elif field.startswith("train."):
+        elif field.startswith("train.") and field not in MAY_BE_ABSENT:
             raise InputError(
                 f"{field} is missing in this config: begin with the train of configs/common/train.py"
             )
@@ -49,6 +50,8 @@ def check_settings(cfg: DictConfig, *, training: bool) -> None:
     check_targets_exist(parts)
     if training:
         _check_hooks(cfg.train.hooks)
+        _check_early_stopping(cfg.train)
+        check_services(list(cfg.train.writers))
     if training and cfg.train.epochs is None and cfg.train.max_iter is None:
         raise InputError(
             "train.epochs and train.max_iter are both null: set one of them, such as train.epochs=50"
@@ -83,6 +86,16 @@ def _check_hooks(hooks: ListConfig) -> None:
                 f"train.hooks.{index}._target_={hook['_target_']} must be a detectron2.engine.HookBase"
             )
         check_arguments(hook, f"train.hooks.{index}")
+
+
+def _check_early_stopping(train: DictConfig) -> None:
+    evaluation = train.evaluation
+    period = evaluation.period_epochs if evaluation.period is None else evaluation.period
+    if train.early_stopping.patience is not None and not period:
+        raise InputError(
+            f"train.early_stopping.patience={train.early_stopping.patience} counts evaluations, but there is only the "
+            "one at the end: set train.evaluation.period_epochs"
+        )
 
 
 def _shown(value: Any) -> str:

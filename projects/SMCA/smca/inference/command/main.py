@@ -210,12 +210,12 @@ def _predict(
 def _open_results(
     args: argparse.Namespace, predictor: Predictor, ids: CocoIds | None
 ) -> Iterator[ResultsFile]:
-    names = predictor.class_names
+    names, class_ids = predictor.class_names, predictor.class_ids
     if args.json:
         path = None if _is_stdout(args.json) else Path(args.json)
-        yield JsonResults(path, ids)
+        yield JsonResults(path, ids, class_ids)
         if path is not None and not is_written_in_place(path):
-            yield ImagesJson(ImagesJson.beside(path), names, ids)
+            yield ImagesJson(ImagesJson.beside(path), names, ids, class_ids)
     if args.csv:
         yield CsvResults(None if _is_stdout(args.csv) else Path(args.csv), names)
 

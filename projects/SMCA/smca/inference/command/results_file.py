@@ -115,19 +115,28 @@ class JsonList(ResultsFile):
 class JsonResults(JsonList):
     """COCO's results: image_id, category_id, bbox (x, y, width, height) and score of each detection.
 
-    Without ids of a data set, images are numbered from 0 and classes are contiguous, and an entry also has its
-    "file_name", and of a video its "frame".
+    Without ids of a data set's images, they are numbered from 0, and an entry also has its "file_name", and of a video
+    its "frame". Without category ids classes are numbered from 0, too.
     """
 
-    def __init__(self, path: Path | None, ids: CocoIds | None = None):
+    def __init__(
+        self, path: Path | None, ids: CocoIds | None = None, class_ids: Sequence[int | str] = ()
+    ):
+        """
+        Args:
+            path: None is standard output.
+            ids: of an annotation file, which count before ``class_ids``.
+            class_ids: category ids of classes 0 .. K-1, as the checkpoint has them.
+        """
         self._ids = ids
+        self._class_ids = class_ids
         super().__init__(path)
 
     def _write(self, record: Record) -> None:
         for (x1, y1, x2, y2), class_id, score in record.rows():
             entry = {
                 "image_id": record.image_id,
-                "category_id": class_id if self._ids is None else self._ids.category_id(class_id),
+                "category_id": self._category_id(class_id),
                 "bbox": [round(value, 4) for value in (x1, y1, x2 - x1, y2 - y1)],
                 "score": round(score, 6),
             }
@@ -136,6 +145,11 @@ class JsonResults(JsonList):
             if record.frame is not None:
                 entry["frame"] = record.frame
             self._write_entry(entry)
+
+    def _category_id(self, class_id: int) -> int | str:
+        if self._ids is not None:
+            return self._ids.category_id(class_id)
+        return self._class_ids[class_id] if self._class_ids else class_id
 
 
 class ImagesJson(JsonList):
@@ -146,8 +160,14 @@ class ImagesJson(JsonList):
 
     _OPENING = '{"images": ['
 
-    def __init__(self, path: Path, class_names: Sequence[str] = (), ids: CocoIds | None = None):
-        numbers = range(len(class_names)) if ids is None else ids.category_ids
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str] = (),
+        ids: CocoIds | None = None,
+        class_ids: Sequence[int | str] = (),
+    ):
+        numbers = class_ids or range(len(class_names)) if ids is None else ids.category_ids
         categories = [
             {"id": number, "name": name} for number, name in zip(numbers, class_names, strict=False)
         ]

@@ -64,6 +64,7 @@ class EncoderProposals(nn.Module):
             base_side: side of a box of the finest level, as a share of the image.
         """
         super().__init__()
+        self.num_classes = num_classes
         self.base_side = base_side
         self.projection = nn.Linear(embed_dim, embed_dim)
         self.norm = nn.LayerNorm(embed_dim)

@@ -70,6 +70,7 @@ class DenoisingQueries(nn.Module):
                 raise InputError(f"queries.{name} must be in [0, 1], got {value}")
         check_weight(weight)
         self.queries = queries
+        self.num_classes = num_classes
         self.half = num_denoising // 2
         self.box_noise = box_noise
         self.label_noise = label_noise

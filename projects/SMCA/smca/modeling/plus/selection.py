@@ -55,6 +55,7 @@ class SelectedQueries(nn.Module):
             raise InputError(f"queries.cell_side must be positive, got {cell_side}")
         check_weight(weight)
         self.num_queries = num_queries
+        self.num_classes = num_classes
         self.classification = classification
         self.cell_side = cell_side
         self.weight = weight
