@@ -168,7 +168,7 @@ def test_a_data_set_of_other_classes_is_refused(run, data, tmp_path, capsys):
     content["categories"][0]["name"] = "ostrich"
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    arguments = ["--dataset", str(other), "--images", str(data[1]), "--device", "cpu"]
+    arguments = ["--dataset", str(other), "--images", str(data[1]), "--output", str(tmp_path / "p")]
     assert main([str(run / "model_final.pth"), *arguments]) == 1
     assert "have different classes: only the first has 'emu'" in capsys.readouterr().err
 
