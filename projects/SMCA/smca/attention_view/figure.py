@@ -163,6 +163,9 @@ def _drawn(
                     draw_dot(draw, *place, radius=1.5 + _LARGEST_POINT * float(weight) ** 0.5)
     elif marks and layer.centers is not None:
         for s in levels:
+            # Ellipses of scales that hardly count would hide the others.
+            if level is None and layer.level_weights is not None and layer.level_weights[s] < 0.1:
+                continue
             count = len(layer.centers[s])
             for h in range(count) if head is None else (head % count,):
                 draw_ellipse(draw, layer.centers[s, h] * scale, layer.half_axes[s, h] * scale)
@@ -195,7 +198,10 @@ def _is_drawn(panel: np.ndarray | None) -> bool:
 
 def _row(panels: Sequence[np.ndarray | None]) -> np.ndarray:
     """Beside each other; white where there is nothing to show."""
-    shape = next(panel.shape for panel in panels if panel is not None)
+    drawn = [panel for panel in panels if panel is not None]
+    if not drawn:
+        return caption_bar("nothing of it can be shown", 3 * _WIDE + 2 * _GAP, _BAR)
+    shape = drawn[0].shape
     blank = np.full(shape, 255, np.uint8)
     gap = np.full((shape[0], _GAP, 3), 255, np.uint8)
     parts = [part for panel in panels for part in (blank if panel is None else panel, gap)]
