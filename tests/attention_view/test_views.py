@@ -6,6 +6,7 @@ import torch
 
 from helpers.builders import small_model
 from smca.attention_view import look_at_image, record, view_queries
+from smca.attention_view.survey import survey
 from smca.inference import Predictor
 from smca.modeling import LevelCoAttention
 
@@ -83,3 +84,12 @@ def test_models_see_the_same_object():
         assert first.overlap == pytest.approx(1)
         assert first.is_found
         assert second.view.size == first.view.size
+
+
+def test_survey_counts_detections_and_weighs_scales():
+    found = survey(predictor_of("smca"), [IMAGE, IMAGE], threshold=0.0)
+    assert len(found["layers"]) == 2
+    assert sum(size["objects"] for size in found["scales"]) == found["detections"] > 0
+    for size in found["scales"]:
+        assert sum(size["weights"].values()) == pytest.approx(1, abs=1e-3)
+    assert found["layers"][0]["prior_to_box"] > 0

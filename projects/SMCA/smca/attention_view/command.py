@@ -1,6 +1,7 @@
 """The command ``smca-attention``."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ from smca.data.image_file import read_image
 from smca.errors import InputError
 from smca.text import class_name
 from smca.visualization.boxes import save_png
+from smca.whole_file import replacing
 
 from .figure import draw_heads, draw_models
 from .models import NamedModel, load_models
 from .objects import Seen, look_at_image
 from .page import SeenImage, write_attention_page
+from .survey import survey
 
 _DESCRIPTION = """\
 Shows where the queries of detectors look: per layer, head and scale the prior, the attention before and after it, and
@@ -50,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--at", action="append", default=[], type=_point, metavar="X,Y",
         help="instead, the object at a point in shares of the image, such as 0.5,0.5; may be repeated")
     add("--layer", type=int, metavar="L", help="layer of the pictures of heads, from 1 (default: the last)")
+    add("--survey", action="store_true",
+        help="instead of pictures, survey.json: figures over all detections of all images, for each model")
     add("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
     # fmt: on
     return parser
@@ -76,6 +81,16 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError(f"--layer is {args.layer}, layers are numbered from 1")
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
+    if args.survey:
+        models = load_models(args.weights, args.config_file, args.names, device=args.device)
+        content = {
+            model.name: survey(model.predictor, args.images, threshold=args.threshold)
+            for model in models
+        }
+        with replacing(output / "survey.json") as path:
+            path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        print(output / "survey.json")
+        return
     pixels = [read_image(path) for path in args.images]
     models = load_models(args.weights, args.config_file, args.names, device=args.device)
     predictors = [model.predictor for model in models]
