@@ -97,7 +97,11 @@ class MultiheadAttention(nn.Module):
 
 def _takes_chunks(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> bool:
     """Whether the fused kernel cannot run and blocks are faster than the plain one."""
-    if query.device.type != "cpu" or not dropout or query.shape[2] * key.shape[2] < MIN_LOGITS:
+    if (
+        query.device.type != "cpu"
+        or not 0 < dropout < 1
+        or query.shape[2] * key.shape[2] < MIN_LOGITS
+    ):
         return False
     # A mask of keys is a row that all queries share.
     return bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))

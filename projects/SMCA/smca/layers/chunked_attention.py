@@ -88,7 +88,7 @@ class _Weights:
     def __init__(self, query, key, key_bias, dropout, scale, seed):
         self.query, self.key, self.key_bias = query, key, key_bias
         self.scale, self.seed = scale, seed
-        self.threshold = round(dropout * _LEVELS)
+        self.threshold = min(round(dropout * _LEVELS), _LEVELS - 1)
         self.factor = _LEVELS / (_LEVELS - self.threshold)
         self._bits = None
         num_keys = key.shape[2]
