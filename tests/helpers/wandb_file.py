@@ -15,11 +15,13 @@ _FULL, _LAST = 1, 4
 def history(path: Path) -> list[dict]:
     """One dict per call of ``Run.log``, of a run that was finished: W&B's own process writes the end a little later."""
     deadline = time.monotonic() + 60
-    while not any(record.HasField("exit") for record in (found := _read(path))):
+    records = _read(path)
+    while not any(record.HasField("exit") for record in records):
         assert time.monotonic() < deadline, f"{path} has no end"
         time.sleep(0.1)
+        records = _read(path)
     rows = []
-    for record in found:
+    for record in records:
         if record.HasField("history"):
             items = record.history.item
             rows.append(
