@@ -67,6 +67,7 @@ DEV_REQUIRES = [
     "ruff~=0.17.6",
 ]
 COMMANDS = {
+    "smca-attention": "smca.attention_view.command:main",
     "smca-check-dataset": "smca.data_check.command:main",
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
