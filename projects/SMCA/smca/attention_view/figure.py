@@ -17,6 +17,9 @@ _GAP = 6
 _WIDE, _NARROW = 330, 210
 _BAR, _TITLE = 26, 34
 _LARGEST_POINT = 9
+_LEAST_SHARE = 0.1
+"""Of a scale whose ellipses are drawn beside those of other scales, which they would hide."""
+_BLANK = 236
 
 
 def draw_models(
@@ -107,7 +110,7 @@ def _attention_panels(
     if layer.points is not None:
         shares = _picked(share_of_points(layer, view.box), summed=True, **which)
         picture = _drawn(image, view, layer, size, None, points=True, **which)
-        text = f"{_head_text('points', which)}, {shares:.0%} in the box"
+        text = f"{_head_text('points', which)}, {shares:.0%} in box"
         return [None, _labelled(picture, text)]
     panels = []
     for name, maps in (("before", layer.before), ("after", layer.after)):
@@ -120,7 +123,7 @@ def _attention_panels(
         else:
             inside = attention_in_box(view, layer, modulated=name == "after")
         text = "attention" if layer.priors is None else name
-        text = f"{_head_text(text, which)}, {inside:.0%} in the box"
+        text = f"{_head_text(text, which)}, {inside:.0%} in box"
         panels.append(_labelled(_drawn(image, view, layer, size, heat, marks=False, **which), text))
     return panels
 
@@ -163,11 +166,17 @@ def _drawn(
                     draw_dot(draw, *place, radius=1.5 + _LARGEST_POINT * float(weight) ** 0.5)
     elif marks and layer.centers is not None:
         for s in levels:
+            if level is None and _hardly_counts(layer, s):
+                continue
             count = len(layer.centers[s])
             for h in range(count) if head is None else (head % count,):
                 draw_ellipse(draw, layer.centers[s, h] * scale, layer.half_axes[s, h] * scale)
         draw_cross(draw, *(layer.center * scale))
     return np.asarray(canvas)
+
+
+def _hardly_counts(layer: LayerView, level: int) -> bool:
+    return layer.level_weights is not None and layer.level_weights[level] < _LEAST_SHARE
 
 
 def _size_of(view: QueryView, width: int) -> tuple[int, int]:
@@ -194,9 +203,10 @@ def _is_drawn(panel: np.ndarray | None) -> bool:
 
 
 def _row(panels: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Beside each other; white where there is nothing to show."""
+    """Beside each other; said where there is nothing to show."""
     shape = next(panel.shape for panel in panels if panel is not None)
-    blank = np.full(shape, 255, np.uint8)
+    blank = np.full(shape, _BLANK, np.uint8)
+    blank[-_BAR:] = caption_bar("none", shape[1], _BAR)
     gap = np.full((shape[0], _GAP, 3), 255, np.uint8)
     parts = [part for panel in panels for part in (blank if panel is None else panel, gap)]
     return np.vstack(

@@ -42,7 +42,10 @@ class SeenImage:
 
 
 def write_attention_page(
-    path: str | os.PathLike, images: Sequence[SeenImage], models: Sequence[NamedModel]
+    path: str | os.PathLike,
+    images: Sequence[SeenImage],
+    models: Sequence[NamedModel],
+    statistics: dict[str, Any] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -50,6 +53,7 @@ def write_attention_page(
         path: of the page.
         images: with at least one object.
         models: M, in the order of the views.
+        statistics: over a data set, "images", "threshold" and "models" of :func:`~.statistics.summarize`.
     """
     data = page_data(images, models)
     names = [model.name for model in models]
@@ -60,6 +64,7 @@ def write_attention_page(
         if len(models) > 1
         else f"Where the queries of {names[0]} look",
         data=data,
+        statistics=statistics,
         overviews=[
             {"name": image.name, "src": _source(_numbered(image, first, models[0]))}
             for image, first in zip(images, _starts(images), strict=True)
