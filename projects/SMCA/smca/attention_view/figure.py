@@ -20,6 +20,8 @@ _LARGEST_POINT = 9
 _LEAST_SHARE = 0.1
 """Of a scale whose ellipses are drawn beside those of other scales, which they would hide."""
 _BLANK = 236
+_MISSING = ("no prior", "nothing is modulated", "cannot be shown")
+"""Instead of the prior, and of attention before and after modulation."""
 
 
 def draw_models(
@@ -42,6 +44,9 @@ def draw_models(
             _prior_panel(image, one.view, layer, _WIDE),
             *_attention_panels(image, one.view, layer, _WIDE),
         ]
+        if not any(map(_is_drawn, panels)):
+            size = _size_of(one.view, _WIDE)
+            panels[2] = _labelled(_drawn(image, one.view, layer, size, None), _MISSING[2])
         weights = _weights_text(one.view, layer)
         text = f"{name}: {title}{weights}"
         rows += [caption_bar(text, 3 * _WIDE + 2 * _GAP, _TITLE), _row(panels)]
@@ -203,12 +208,13 @@ def _is_drawn(panel: np.ndarray | None) -> bool:
 
 
 def _row(panels: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Beside each other; said where there is nothing to show."""
+    """Prior, before and after beside each other, or the heads of one of them; what is missing is said."""
     shape = next(panel.shape for panel in panels if panel is not None)
-    blank = np.full(shape, _BLANK, np.uint8)
-    blank[-_BAR:] = caption_bar("none", shape[1], _BAR)
-    gap = np.full((shape[0], _GAP, 3), 255, np.uint8)
-    parts = [part for panel in panels for part in (blank if panel is None else panel, gap)]
-    return np.vstack(
-        [np.hstack(parts[:-1]), np.full((_GAP, np.hstack(parts[:-1]).shape[1], 3), 255, np.uint8)]
-    )
+    parts = []
+    for index, panel in enumerate(panels):
+        if panel is None:
+            panel = np.full(shape, _BLANK, np.uint8)
+            panel[-_BAR:] = caption_bar(_MISSING[min(index, 2)], shape[1], _BAR)
+        parts += [panel, np.full((shape[0], _GAP, 3), 255, np.uint8)]
+    row = np.hstack(parts[:-1])
+    return np.vstack([row, np.full((_GAP, row.shape[1], 3), 255, np.uint8)])
