@@ -11,7 +11,7 @@ from helpers.checkpoints import tiny_checkpoint
 from helpers.odd_images import picture
 from helpers.oracles import image_levels, params_of, project, softmax, split_heads
 from smca import Predictor
-from smca.attention_view import record, view_queries
+from smca.attention_view import look_at_image, record, view_queries
 from smca.layers import deformable_attention
 from smca.modeling import LevelCoAttention
 
@@ -232,3 +232,12 @@ def test_an_attention_that_cannot_be_known_is_not_shown(predictor_of, image, kin
     (note,) = view.notes
     assert "cannot be shown" in note
     assert all(layer.before is None and layer.after is None for layer in view.layers)
+
+
+def test_models_see_the_same_object(predictor_of, image):
+    predictors = [predictor_of("smca_single_scale"), predictor_of("detr")]
+    for first, second in look_at_image(predictors, image, count=2):
+        assert first.overlap == pytest.approx(1)
+        assert first.is_found
+        assert second.is_found == (second.overlap >= 0.5)
+        assert second.view.size == first.view.size

@@ -26,9 +26,9 @@ from .figure import draw_heads, draw_models
 from .models import NamedModel, load_models
 from .objects import Seen, look_at_image
 from .page import SeenImage, write_attention_page
-from .statistics import look_at_images, summarize
+from .survey import look_at_images, summarize
 
-_SHOWN_OF_DATASET = 2
+_SHOWN_OF_SURVEY = 2
 
 _DESCRIPTION = """\
 Shows where the queries of detectors look: per layer, head and scale the prior, the attention before and after it, and
@@ -38,10 +38,11 @@ sampling points. The same objects of an image, for one checkpoint or several sid
     smca-attention photo.jpg --weights detr.pth smca.pth deformable.pth --names DETR SMCA Deformable
     smca-attention photo.jpg --weights released.pth --config-file smca_single_scale_r50_50ep --at 0.4,0.6
     smca-attention --weights model.pth --dataset val.json --image-root val/
+    smca-attention images/*.jpg --survey --weights detr.pth smca.pth
 
 Written to --output: attention.html, one page without anything beside it, and per object a picture of all models and
-one of each model's heads. With --dataset the page has figures over all detections, too, which are also in
-statistics.json, and without IMAGE it shows the first images of the data set.
+one of each model's heads. With --dataset or --survey the page has figures over all detections, too, which are also in
+survey.json; of the images of these only the first two are shown, or those that are named beside --dataset.
 """
 
 
@@ -67,8 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dataset", metavar="DATA",
         help="figures over this, too: a COCO json or a registered name, such as digits_val")
     add("--image-root", metavar="FOLDER", help="the folder of the json's images (default: the json's)")
+    add("--survey", action="store_true", help="figures over all IMAGEs, too, of which only the first are shown")
     add("--most-images", type=int, default=200, metavar="N",
-        help="of the data set, evenly chosen (default: %(default)s)")
+        help="of them all, evenly chosen (default: %(default)s)")
     add("--layer", type=int, metavar="L", help="layer of the pictures of heads, from 1 (default: the last)")
     add("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
     # fmt: on
@@ -91,8 +93,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     _check(args)
-    files = [] if args.dataset is None else _files_of(args.dataset, args.image_root)
-    paths = args.images or files[:_SHOWN_OF_DATASET]
+    files = args.images if args.survey else []
+    if args.dataset is not None:
+        files = _files_of(args.dataset, args.image_root)
+    paths = files[:_SHOWN_OF_SURVEY] if args.survey or not args.images else args.images
     pixels = [read_image(path) for path in paths]
     models = load_models(args.weights, args.config_file, args.names, device=args.device)
     predictors = [model.predictor for model in models]
@@ -105,15 +109,15 @@ def _run(args: argparse.Namespace) -> None:
         images.append(SeenImage(os.path.basename(path), picture, objects))
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    statistics = None
+    figures = None
     if files:
-        statistics = _statistics(models, files, args.most_images, args.threshold)
-        path = output / "statistics.json"
+        figures = _survey(models, files, args.most_images, args.threshold)
+        path = output / "survey.json"
         with replacing(path) as partial:
-            Path(partial).write_text(json.dumps(statistics, indent=1))
+            partial.write_text(json.dumps(figures, indent=1), encoding="utf-8")
         print(path)
     page = output / "attention.html"
-    write_attention_page(page, images, models, statistics)
+    write_attention_page(page, images, models, figures)
     print(page)
     number = 0
     for image in images:
@@ -131,6 +135,10 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--layer is {args.layer}, layers are numbered from 1")
     if not 0 <= args.threshold <= 1:
         raise InputError(f"--threshold is {args.threshold:g}, it must be between 0 and 1")
+    if args.survey and args.dataset is not None:
+        raise InputError(
+            "--survey is for IMAGEs, and --dataset for a data set; name one of the two"
+        )
     if args.image_root is not None and args.dataset is None:
         raise InputError("--image-root goes with --dataset, a COCO json")
     if os.path.exists(args.output) and not os.path.isdir(args.output):
@@ -149,7 +157,7 @@ def _files_of(dataset: str, image_root: str | None) -> list[str]:
     return files
 
 
-def _statistics(
+def _survey(
     models: Sequence[NamedModel], files: list[str], most: int, threshold: float
 ) -> dict[str, Any]:
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]

@@ -45,7 +45,7 @@ def write_attention_page(
     path: str | os.PathLike,
     images: Sequence[SeenImage],
     models: Sequence[NamedModel],
-    statistics: dict[str, Any] | None = None,
+    survey: dict[str, Any] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -53,7 +53,7 @@ def write_attention_page(
         path: of the page.
         images: with at least one object.
         models: M, in the order of the views.
-        statistics: over a data set, "images", "threshold" and "models" of :func:`~.statistics.summarize`.
+        survey: over many images, "images", "threshold" and "models" of :func:`~.survey.summarize`.
     """
     data = page_data(images, models)
     names = [model.name for model in models]
@@ -64,7 +64,7 @@ def write_attention_page(
         if len(models) > 1
         else f"Where the queries of {names[0]} look",
         data=data,
-        statistics=statistics,
+        survey=survey,
         overviews=[
             {"name": image.name, "src": _source(_numbered(image, first, models[0]))}
             for image, first in zip(images, _starts(images), strict=True)

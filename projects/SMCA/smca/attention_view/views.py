@@ -86,7 +86,7 @@ def view_queries(run: NetworkRun, queries: Sequence[int]) -> list[QueryView]:
     Returns:
         D views. What a part of the user's own does not tell is None in them, and a sentence in their notes.
     """
-    chosen = torch.as_tensor(list(queries), device=run.boxes.device)
+    chosen = torch.tensor(list(queries), dtype=torch.long, device=run.boxes.device)
     notes: dict[str, None] = {}
     origin = next((p.cell_origin for p in run.priors if isinstance(p, SpatialPrior)), 0.0)
     per_layer = []

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from smca.errors import InputError
 
+from .chunked_attention import MIN_LOGITS, chunked_attention
 from .precision import at_least_float32
 
 
@@ -72,6 +73,9 @@ class MultiheadAttention(nn.Module):
             # where the weights are; a softmax does not see the shift.
             bias = (bias - bias.amax(-1, keepdim=True).detach()).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
+        if _takes_chunks(query, key, bias, dropout):
+            key_bias = None if bias is None else _key_bias(bias, query, key)
+            return chunked_attention(query, key, value, key_bias=key_bias, dropout=dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 
     def attention_weights(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
@@ -107,6 +111,25 @@ class MultiheadAttention(nn.Module):
         rows = slice(part * dim, (part + 1) * dim)
         x = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _takes_chunks(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> bool:
+    """Whether the fused kernel cannot run and blocks are faster than the plain one."""
+    if (
+        query.device.type != "cpu"
+        or not 0 < dropout < 1
+        or query.shape[2] * key.shape[2] < MIN_LOGITS
+    ):
+        return False
+    # A mask of keys is a row that all queries share.
+    return bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))
+
+
+def _key_bias(allowed: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """(B or 1, 1, 1, N) bool -> (B, N) of 0 and minus infinity."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    row = torch.zeros(len(key), key.shape[2], dtype=dtype)
+    return row.masked_fill_(~allowed[:, 0, 0], float("-inf"))
 
 
 class CoAttention(MultiheadAttention):

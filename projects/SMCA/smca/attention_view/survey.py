@@ -1,4 +1,4 @@
-"""Over a data set: how far centres are from boxes, how wide priors are, which scales objects of a size select."""
+"""Over many images: how far centres are from boxes, how wide priors are, which scales objects of a size select."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
