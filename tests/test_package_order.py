@@ -32,7 +32,8 @@ ORDER = (
     ("engine",),
     ("visualization",),
     ("inference", "data_check", "analysis"),
-    ("report", "attention_view"),
+    ("report",),
+    ("attention_view",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 MOST_FILES, MOST_LINES = 14, 300

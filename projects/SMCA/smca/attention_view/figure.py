@@ -17,6 +17,11 @@ _GAP = 6
 _WIDE, _NARROW = 330, 210
 _BAR, _TITLE = 26, 34
 _LARGEST_POINT = 9
+_LEAST_SHARE = 0.1
+"""Of a scale whose ellipses are drawn beside those of other scales, which they would hide."""
+_BLANK = 236
+_MISSING = ("no prior", "nothing is modulated", "cannot be shown")
+"""Instead of the prior, and of attention before and after modulation."""
 
 
 def draw_models(
@@ -39,6 +44,9 @@ def draw_models(
             _prior_panel(image, one.view, layer, _WIDE),
             *_attention_panels(image, one.view, layer, _WIDE),
         ]
+        if not any(map(_is_drawn, panels)):
+            size = _size_of(one.view, _WIDE)
+            panels[2] = _labelled(_drawn(image, one.view, layer, size, None), _MISSING[2])
         weights = _weights_text(one.view, layer)
         text = f"{name}: {title}{weights}"
         rows += [caption_bar(text, 3 * _WIDE + 2 * _GAP, _TITLE), _row(panels)]
@@ -107,7 +115,7 @@ def _attention_panels(
     if layer.points is not None:
         shares = _picked(share_of_points(layer, view.box), summed=True, **which)
         picture = _drawn(image, view, layer, size, None, points=True, **which)
-        text = f"{_head_text('points', which)}, {shares:.0%} in the box"
+        text = f"{_head_text('points', which)}, {shares:.0%} in box"
         return [None, _labelled(picture, text)]
     panels = []
     for name, maps in (("before", layer.before), ("after", layer.after)):
@@ -120,7 +128,7 @@ def _attention_panels(
         else:
             inside = attention_in_box(view, layer, modulated=name == "after")
         text = "attention" if layer.priors is None else name
-        text = f"{_head_text(text, which)}, {inside:.0%} in the box"
+        text = f"{_head_text(text, which)}, {inside:.0%} in box"
         panels.append(_labelled(_drawn(image, view, layer, size, heat, marks=False, **which), text))
     return panels
 
@@ -163,14 +171,17 @@ def _drawn(
                     draw_dot(draw, *place, radius=1.5 + _LARGEST_POINT * float(weight) ** 0.5)
     elif marks and layer.centers is not None:
         for s in levels:
-            # Ellipses of scales that hardly count would hide the others.
-            if level is None and layer.level_weights is not None and layer.level_weights[s] < 0.1:
+            if level is None and _hardly_counts(layer, s):
                 continue
             count = len(layer.centers[s])
             for h in range(count) if head is None else (head % count,):
                 draw_ellipse(draw, layer.centers[s, h] * scale, layer.half_axes[s, h] * scale)
         draw_cross(draw, *(layer.center * scale))
     return np.asarray(canvas)
+
+
+def _hardly_counts(layer: LayerView, level: int) -> bool:
+    return layer.level_weights is not None and layer.level_weights[level] < _LEAST_SHARE
 
 
 def _size_of(view: QueryView, width: int) -> tuple[int, int]:
@@ -197,14 +208,13 @@ def _is_drawn(panel: np.ndarray | None) -> bool:
 
 
 def _row(panels: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Beside each other; white where there is nothing to show."""
-    drawn = [panel for panel in panels if panel is not None]
-    if not drawn:
-        return caption_bar("nothing of it can be shown", 3 * _WIDE + 2 * _GAP, _BAR)
-    shape = drawn[0].shape
-    blank = np.full(shape, 255, np.uint8)
-    gap = np.full((shape[0], _GAP, 3), 255, np.uint8)
-    parts = [part for panel in panels for part in (blank if panel is None else panel, gap)]
-    return np.vstack(
-        [np.hstack(parts[:-1]), np.full((_GAP, np.hstack(parts[:-1]).shape[1], 3), 255, np.uint8)]
-    )
+    """Prior, before and after beside each other, or the heads of one of them; what is missing is said."""
+    shape = next(panel.shape for panel in panels if panel is not None)
+    parts = []
+    for index, panel in enumerate(panels):
+        if panel is None:
+            panel = np.full(shape, _BLANK, np.uint8)
+            panel[-_BAR:] = caption_bar(_MISSING[min(index, 2)], shape[1], _BAR)
+        parts += [panel, np.full((shape[0], _GAP, 3), 255, np.uint8)]
+    row = np.hstack(parts[:-1])
+    return np.vstack([row, np.full((_GAP, row.shape[1], 3), 255, np.uint8)])

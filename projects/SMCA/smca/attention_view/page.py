@@ -42,7 +42,10 @@ class SeenImage:
 
 
 def write_attention_page(
-    path: str | os.PathLike, images: Sequence[SeenImage], models: Sequence[NamedModel]
+    path: str | os.PathLike,
+    images: Sequence[SeenImage],
+    models: Sequence[NamedModel],
+    survey: dict[str, Any] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -50,6 +53,7 @@ def write_attention_page(
         path: of the page.
         images: with at least one object.
         models: M, in the order of the views.
+        survey: over many images, "images", "threshold" and "models" of :func:`~.survey.summarize`.
     """
     data = page_data(images, models)
     names = [model.name for model in models]
@@ -60,6 +64,7 @@ def write_attention_page(
         if len(models) > 1
         else f"Where the queries of {names[0]} look",
         data=data,
+        survey=survey,
         overviews=[
             {"name": image.name, "src": _source(_numbered(image, first, models[0]))}
             for image, first in zip(images, _starts(images), strict=True)
