@@ -42,6 +42,12 @@ PREDICT_REQUIRES = [
 TIMM_REQUIRES = [
     "timm>=1.0",
 ]
+EXPORT_REQUIRES = [
+    "onnx>=1.16",
+    # What PyTorch's exporter is made of.
+    "onnxscript>=0.5",
+    "onnxruntime>=1.19",
+]
 WANDB_REQUIRES = [
     "wandb>=0.17",
 ]
@@ -56,6 +62,7 @@ DEMO_REQUIRES = [
 DEV_REQUIRES = [
     *DEMO_REQUIRES,
     *TIMM_REQUIRES,
+    *EXPORT_REQUIRES,
     *WANDB_REQUIRES,
     *MLFLOW_REQUIRES,
     # For fonts that tests make; matplotlib brings it along.
@@ -71,6 +78,7 @@ DEV_REQUIRES = [
 COMMANDS = {
     "smca-attention": "smca.attention_view.command:main",
     "smca-check-dataset": "smca.data_check.command:main",
+    "smca-export": "smca.export.command:main",
     "smca-publish": "smca.model_zoo.publish_command:main",
     "smca-install-detectron2": "smca_install_detectron2:main",
     "smca-predict": "smca_predict:main",
@@ -117,11 +125,17 @@ setup(
     packages=[*find_packages(SOURCE, include=["smca", "smca.*"]), *CONFIGS],
     package_data={"smca": ["**/*.json", "**/*.png", "**/*.html"]},
     include_package_data=False,
-    py_modules=["smca_detectron2_recipe", "smca_install_detectron2", "smca_predict"],
+    py_modules=[
+        "smca_detectron2_recipe",
+        "smca_install_detectron2",
+        "smca_predict",
+        "smca_runtime",
+    ],
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "predict": PREDICT_REQUIRES,
         "timm": TIMM_REQUIRES,
+        "export": EXPORT_REQUIRES,
         "wandb": WANDB_REQUIRES,
         "mlflow": MLFLOW_REQUIRES,
         "demo": DEMO_REQUIRES,

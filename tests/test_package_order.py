@@ -32,7 +32,7 @@ ORDER = (
     ("engine",),
     ("visualization",),
     ("inference", "data_check", "analysis"),
-    ("report",),
+    ("export", "report"),
     ("attention_view",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -1,5 +1,6 @@
 """Checkpoint files of small models that describe themselves."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,9 +23,17 @@ def save_described(path: Path, model: nn.Module, info: ModelInfo, **entries) -> 
     return path
 
 
-def tiny_checkpoint(path: Path, name: str = "smca_single_scale", **info_fields) -> Path:
+def tiny_checkpoint(
+    path: Path,
+    name: str = "smca_single_scale",
+    *,
+    overrides: Mapping[str, object] | None = None,
+    **info_fields,
+) -> Path:
     """Drawn weights of ``configs/models/<name>.py`` in miniature, three classes, images of 64 to 96 pixels."""
     config = small_config(name, num_classes=len(CLASS_NAMES))
+    for field, value in (overrides or {}).items():
+        OmegaConf.update(config, field, value)
     model = instantiate(config)
     for part in (model.neck, model.encoder, model.decoder, model.heads):
         draw_parameters(part)

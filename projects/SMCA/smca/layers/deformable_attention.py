@@ -120,7 +120,10 @@ class DeformableAttention(nn.Module):
         """Where to sample, (B, Q, H, S, K, 2) in [0, 1] of the padded map."""
         center = reference[:, :, None, :, None, :2]
         if reference.shape[-1] == 2:
-            cells = offsets.new_tensor([(w, h) for h, w in sizes])
+            # Not new_tensor, which makes numbers of the sizes of a graph that is exported.
+            cells = torch.tensor(
+                [(w, h) for h, w in sizes], dtype=offsets.dtype, device=offsets.device
+            )
             return center + offsets / cells[:, None]
         sides = reference[:, :, None, :, None, 2:]
         return center + offsets / self.num_points * sides * 0.5

@@ -24,6 +24,8 @@ def sample_levels(
         (B, Q, H * D), heads behind each other.
     """
     gathers = values.device.type == "cpu" and not torch.is_grad_enabled()
+    # A graph that is exported has one operator per level then, which runtimes know.
+    gathers = gathers and not torch.compiler.is_compiling()
     return (gather_corners if gathers else sample_grids)(values, sizes, locations, weights)
 
 

@@ -27,9 +27,14 @@ def padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tenso
     if all(tuple(size) == (height, width) for size in image_sizes):
         return None
     # One copy to the device, not one per image.
-    sizes = torch.tensor(image_sizes, device=batch.device)[:, :, None]
-    rows = torch.arange(height, device=sizes.device) >= sizes[:, 0]
-    columns = torch.arange(width, device=sizes.device) >= sizes[:, 1]
+    return mask_of_sizes(batch, torch.tensor(image_sizes, device=batch.device))
+
+
+def mask_of_sizes(batch: Tensor, sizes: Tensor) -> Tensor:
+    """:func:`padding_mask` of sizes (B, 2) int64, as (height, width), whether an image is padded or not."""
+    height, width = batch.shape[-2:]
+    rows = torch.arange(height, device=sizes.device) >= sizes[:, :1]
+    columns = torch.arange(width, device=sizes.device) >= sizes[:, 1:]
     return rows[:, :, None] | columns[:, None, :]
 
 
@@ -73,11 +78,13 @@ class Border:
             mask: (B, height, width) bool in pixels, True where padded; height and width are multiples of the strides.
         """
         self._mask = mask
-        self._resized: dict[tuple[int, int], Tensor] = {}
+        self._resized: dict[str, Tensor] = {}
 
     def zero_(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features with zeros in padded cells, in place."""
         size = tuple(features.shape[-2:])
-        if size not in self._resized:
-            self._resized[size] = resize_mask(self._mask, size)[:, None]
-        return features.masked_fill_(self._resized[size], 0.0)
+        # While a graph is exported sizes are expressions, which have no hash.
+        key = str(size)
+        if key not in self._resized:
+            self._resized[key] = resize_mask(self._mask, size)[:, None]
+        return features.masked_fill_(self._resized[key], 0.0)

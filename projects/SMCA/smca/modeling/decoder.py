@@ -35,7 +35,7 @@ class LearnedQueries(nn.Embedding):
             image_sizes: (B, 2) unpadded (width, height) in pixels.
             targets: B targets in training.
         """
-        position = self.weight.expand(len(image_sizes), -1, -1)
+        position = self.weight.expand(image_sizes.shape[0], -1, -1)
         return Queries(content=torch.zeros_like(position), position=position)
 
 

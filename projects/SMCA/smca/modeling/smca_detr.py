@@ -192,9 +192,35 @@ class SMCA(nn.Module):
             # Faster convolutions, and flattening to tokens becomes a view. Not in training on a CPU: oneDNN's
             # backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        mask = padding_mask(pixels, images.image_sizes)
+        return self.run_padded(
+            pixels,
+            padding_mask(pixels, images.image_sizes),
+            pixels.new_tensor([(w, h) for h, w in images.image_sizes]),
+            isolate=isolate,
+            last_layer_only=last_layer_only,
+            targets=targets,
+        )
+
+    def run_padded(
+        self,
+        pixels: Tensor,
+        mask: Tensor | None,
+        image_sizes: Tensor,
+        *,
+        isolate: bool = False,
+        last_layer_only: bool = False,
+        targets: list[Target] | None = None,
+    ) -> tuple[dict[str, Any], DecoderOutput]:
+        """:meth:`run_network` of tensors alone, as an exported graph has it.
+
+        Args:
+            pixels: (B, 3, height, width) normalised, zero where padded; with ``isolate`` height and width are multiples
+                of the largest stride, unless no image is padded.
+            mask: (B, height, width) bool, True where padded; None if no image is.
+            image_sizes: (B, 2) unpadded (width, height) in pixels.
+            isolate, last_layer_only, targets: as there.
+        """
         features = self.backbone(pixels, mask) if isolate else self.backbone(pixels)
-        image_sizes = images.tensor.new_tensor([(w, h) for h, w in images.image_sizes])
         # A neck of one's own need not know of it.
         options = {"isolate": isolate} if getattr(self.neck, "see_padding", False) else {}
         levels = self.encoder(self.neck(features, mask, **options))

@@ -91,7 +91,7 @@ class DeformableEncoder(nn.Module):
         """Levels in, the same levels with encoded tokens out."""
         joined = join_levels(levels)
         centers = torch.cat(
-            [cell_centers(level).expand(len(joined.tokens), -1, -1) for level in levels], 1
+            [cell_centers(level).expand(joined.tokens.shape[0], -1, -1) for level in levels], 1
         )
         reference = on_padded_maps(centers, valid_ratios(levels))
         tokens = joined.tokens

@@ -54,8 +54,9 @@ def valid_ratios(levels: Sequence[FeatureLevel]) -> Tensor:
     """(B or 1, S, 2) share of each level's columns and rows that is valid."""
     shares = []
     for level in levels:
-        size = valid_sizes(level)
-        shares.append(size / size.new_tensor(level.size[::-1]))
+        size, (h, w) = valid_sizes(level), level.size
+        # Not new_tensor, which makes numbers of the sizes of a graph that is exported.
+        shares.append(size / torch.tensor([w, h], dtype=size.dtype, device=size.device))
     return torch.stack(shares, 1)
 
 

@@ -35,9 +35,8 @@ class Proposals:
         """
         boxes = self.boxes.detach()
         scores = self.logits[..., 0].masked_fill(boxes.isinf().any(-1), float("-inf"))
-        lacking = max(0, limit - scores.shape[1])
-        scores = F.pad(scores, (0, lacking), value=float("-inf"))
-        boxes = F.pad(boxes, (0, 0, 0, lacking), value=float("inf"))
+        scores = F.pad(scores, (0, limit), value=float("-inf"))
+        boxes = F.pad(boxes, (0, 0, 0, limit), value=float("inf"))
         return boxes.gather(1, scores.topk(limit).indices[..., None].expand(-1, -1, 4))
 
 
@@ -89,7 +88,7 @@ class EncoderProposals(nn.Module):
         """(B, N, 4) logits before refinement, infinite where a cell proposes none; (B, N, 1) bool whether it does."""
         boxes = []
         for index, level in enumerate(levels):
-            center = cell_centers(level).expand(len(level.tokens), -1, -1)
+            center = cell_centers(level).expand(level.tokens.shape[0], -1, -1)
             side = torch.full_like(center, self.base_side * 2**index)
             boxes.append(torch.cat([center, side], -1))
         boxes = torch.cat(boxes, 1)

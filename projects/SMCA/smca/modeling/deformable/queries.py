@@ -41,10 +41,10 @@ class ContentQueries(nn.Module):
             levels, targets: not looked at.
             image_sizes: (B, 2) unpadded (width, height) in pixels.
         """
-        position = self.position.weight.expand(len(image_sizes), -1, -1)
+        position = self.position.weight.expand(image_sizes.shape[0], -1, -1)
         with full_precision(position):
             references = self.reference_points(at_least_float32(position))
-        content = self.content.weight.expand(len(image_sizes), -1, -1)
+        content = self.content.weight.expand(image_sizes.shape[0], -1, -1)
         return Queries(content=content, position=position, references=references)
 
 

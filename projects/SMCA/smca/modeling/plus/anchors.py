@@ -57,8 +57,8 @@ class AnchorQueries(nn.Module):
         targets: Sequence[Target] | None = None,
     ) -> Queries:
         """Called as :class:`~smca.modeling.LearnedQueries`; positions are left to the decoder's ``query_position``."""
-        content = self.content.weight.expand(len(image_sizes), -1, -1)
-        anchors = self.anchors.weight.expand(len(image_sizes), -1, -1)
+        content = self.content.weight.expand(image_sizes.shape[0], -1, -1)
+        anchors = self.anchors.weight.expand(image_sizes.shape[0], -1, -1)
         if self.size_reference is not None:
             anchors = anchors + size_shift(self.size_reference, image_sizes.to(anchors.dtype))
         return Queries(content, torch.zeros_like(content), references=anchors)

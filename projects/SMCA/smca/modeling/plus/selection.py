@@ -84,8 +84,9 @@ class SelectedQueries(nn.Module):
         tokens = torch.cat([level.tokens for level in levels], 1)
         with full_precision(tokens):
             proposals, valid = cell_boxes(levels, image_sizes, self.cell_side)
+            # As many more that propose nothing, so that no image has too few, whatever its size.
             tokens, proposals, valid = (
-                F.pad(values, (0, 0, 0, max(0, self.num_queries - values.shape[1])))
+                F.pad(values, (0, 0, 0, self.num_queries))
                 for values in (at_least_float32(tokens), proposals, valid[..., None])
             )
             # Padding and borders: what is there must not be seen, and is taken last.
@@ -98,7 +99,7 @@ class SelectedQueries(nn.Module):
                 for values in (logits, hidden, proposals, valid)
             )
             boxes = (proposals + self.box(hidden)).masked_fill(~valid, 0.0)
-        content = self.content.weight.expand(len(chosen), -1, -1)
+        content = self.content.weight.expand(chosen.shape[0], -1, -1)
         outputs = {"pred_logits": logits[None], "pred_boxes": boxes.sigmoid()[None]}
         return Queries(
             content=content,
