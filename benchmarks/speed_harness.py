@@ -23,7 +23,7 @@ KERNELS = "scaled_dot_product"
 
 
 def benchmark_arguments(description: str, output: str) -> argparse.Namespace:
-    """``rounds``, ``threads``, ``clock`` and ``output`` of the command line; the threads are pinned."""
+    """``rounds``, ``threads``, ``clock``, ``memory`` and ``output`` of the command line; the threads are pinned."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
@@ -33,6 +33,7 @@ def benchmark_arguments(description: str, output: str) -> argparse.Namespace:
         default="process",
         help="seconds of the process, all threads summed, which others on the machine disturb less; or of the wall",
     )
+    parser.add_argument("--memory", action="store_true", help="peak memory, too, a process each")
     parser.add_argument("--output", type=Path, default=RESULTS / output)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
