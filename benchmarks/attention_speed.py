@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from smca.layers import gaussian_log_prior
 
 BATCH, HEADS, QUERIES, CHANNELS, BETA = 2, 8, 300, 32, 8.0
-LEVELS = {"single-scale": [(25, 34)], "full": [(50, 67), (25, 34), (13, 17)]}
+LEVELS = {"single-scale": [(25, 34)]}
 OURS, WITHOUT, PLAIN, AS_CHANNELS = "ours", "without prior", "written out", "prior as channels"
 FORMS = (OURS, WITHOUT, PLAIN, AS_CHANNELS)
 ENCODER = {
