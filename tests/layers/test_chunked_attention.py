@@ -109,3 +109,12 @@ def test_half_precision_is_computed_in_float32():
     expected = chunked.chunked_attention(*(x.float() for x in half))
     assert result.dtype is torch.bfloat16
     assert torch.equal(result, expected.bfloat16())
+
+
+def test_gradients_under_autocast_are_not_rounded():
+    parts = [torch.randn(1, 2, 9, 4, requires_grad=True) for _ in range(3)]
+    expected = torch.autograd.grad(chunked.chunked_attention(*parts).square().sum(), parts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = torch.autograd.grad(chunked.chunked_attention(*parts).square().sum(), parts)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

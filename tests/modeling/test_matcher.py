@@ -188,3 +188,13 @@ def test_one_pass_gives_what_each_layer_and_image_gives_with_functions_of_torchv
             torch.testing.assert_close(one, cost, rtol=0, atol=2e-6)
             expected = zip(*(part.tolist() for part in linear_sum_assignment(cost)), strict=True)
             assert pairs_of(matches, layer, image) == list(expected)
+
+
+def test_half_precision_logits_have_finite_costs():
+    matcher = HungarianMatcher(classification=FocalClassification())
+    target = Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.2]]))
+    logits = torch.tensor([[[12.0], [-12.0]]], dtype=torch.float16)
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]])
+    costs = matcher.cost(logits, boxes, target)
+    torch.testing.assert_close(costs, matcher.cost(logits.float(), boxes, target))
+    assert costs.isfinite().all()

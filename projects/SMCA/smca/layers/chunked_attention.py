@@ -64,6 +64,11 @@ class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        with full_precision(grad):
+            return _ChunkedAttention._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx, grad):
         query, key, value, key_bias, out = ctx.saved_tensors
         weights = _Weights(query, key, key_bias, *ctx.settings)
         grad = grad.contiguous()

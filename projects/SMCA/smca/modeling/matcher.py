@@ -100,7 +100,9 @@ class HungarianMatcher:
         iou_of_pairs = ()
         if getattr(self.classification, "uses_iou", False):
             iou_of_pairs = (iou.view(shape).permute(1, 2, 0),)
-        class_cost = self.classification.matching_cost(logits, target.labels, *iou_of_pairs)
+        class_cost = self.classification.matching_cost(
+            at_least_float32(logits), target.labels, *iou_of_pairs
+        )
         box_cost = l1_cost.mul_(self.box_weight).sub_(giou.mul_(self.giou_weight))
         return self.class_weight * class_cost.permute(2, 0, 1) + box_cost.view(shape)
 
