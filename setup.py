@@ -68,12 +68,15 @@ DEV_REQUIRES = [
     # For fonts that tests make; matplotlib brings it along.
     "fonttools>=4.40",
     "hypothesis>=6.100",
+    # Tests of pages, with a Chromium that is installed; they are skipped without one.
+    "playwright>=1.45",
     "pytest>=8",
     "pytest-xdist>=3.5",
     # Another minor version may format differently, and `make test` compares.
     "ruff~=0.17.6",
 ]
 COMMANDS = {
+    "smca-attention": "smca.attention_view.command:main",
     "smca-check-dataset": "smca.data_check.command:main",
     "smca-export": "smca.export.command:main",
     "smca-publish": "smca.model_zoo.publish_command:main",

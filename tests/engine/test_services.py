@@ -298,3 +298,22 @@ def test_only_those_who_ask_wait_for_the_packages():
     code = "import smca.engine, sys; print({'wandb', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_an_mlflow_that_takes_no_settings_gets_the_numbers(tmp_path, mlflow_store, monkeypatch):
+    from mlflow import MlflowClient
+
+    whole = MlflowClient.log_batch
+
+    def without_settings(self, run_id, metrics=(), params=(), **options):
+        if params:
+            raise RuntimeError("no settings here")
+        whole(self, run_id, metrics=metrics, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", without_settings)
+    folder = tmp_path / "my_run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("train: {seed: 3}\n")
+    training(folder, ["mlflow"]).run(0, 3)
+    found, _ = of_mlflow(mlflow_store)
+    assert set(found) == set(range(3))

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +13,29 @@ _FULL, _LAST = 1, 4
 
 
 def history(path: Path) -> list[dict]:
-    """One dict per call of ``Run.log``."""
+    """One dict per call of ``Run.log``, of a run that was finished: W&B's own process writes the end a little later."""
+    deadline = time.monotonic() + 60
+    records = _read(path)
+    while not any(record.HasField("exit") for record in records):
+        assert time.monotonic() < deadline, f"{path} has no end"
+        time.sleep(0.1)
+        records = _read(path)
     rows = []
-    for raw in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(raw)
+    for record in records:
         if record.HasField("history"):
             items = record.history.item
             rows.append(
                 {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in items}
             )
     return rows
+
+
+def _read(path: Path) -> list[wandb_internal_pb2.Record]:
+    records = []
+    for raw in _records(path.read_bytes()):
+        records.append(wandb_internal_pb2.Record())
+        records[-1].ParseFromString(raw)
+    return records
 
 
 def _records(content: bytes) -> Iterator[bytes]:

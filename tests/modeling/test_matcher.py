@@ -2,6 +2,8 @@ from itertools import permutations
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_convert, generalized_box_iou
 
 from helpers import oracles
 from smca.modeling import (
@@ -161,3 +163,38 @@ def test_non_finite_cost_names_layer_and_image(value, where):
 
     with pytest.raises(FloatingPointError, match=rf"image 1 .* layer {layer}\b"):
         matcher(logits, boxes, targets)
+
+
+@pytest.mark.parametrize("classification", [FocalClassification(), CrossEntropyClassification()])
+def test_one_pass_gives_what_each_layer_and_image_gives_with_functions_of_torchvision(
+    classification,
+):
+    matcher = HungarianMatcher(classification=classification)
+    targets = drawn_targets(3, 0, 7, 1, num_classes=3)
+    logits, boxes = drawn_outputs(6, 4)
+
+    matches = matcher(logits, boxes, targets)
+
+    for layer in range(6):
+        for image, target in enumerate(targets):
+            found, wanted = boxes[layer, image], target.boxes
+            corners = (box_convert(b, "cxcywh", "xyxy") for b in (found, wanted))
+            cost = (
+                2 * classification.matching_cost(logits[layer, image], target.labels)
+                + 5 * torch.cdist(found, wanted, p=1)
+                - 2 * generalized_box_iou(*corners)
+            )
+            one = matcher.cost(logits[layer, None, image], found[None], target)[0]
+            torch.testing.assert_close(one, cost, rtol=0, atol=2e-6)
+            expected = zip(*(part.tolist() for part in linear_sum_assignment(cost)), strict=True)
+            assert pairs_of(matches, layer, image) == list(expected)
+
+
+def test_half_precision_logits_have_finite_costs():
+    matcher = HungarianMatcher(classification=FocalClassification())
+    target = Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.2]]))
+    logits = torch.tensor([[[12.0], [-12.0]]], dtype=torch.float16)
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]]])
+    costs = matcher.cost(logits, boxes, target)
+    torch.testing.assert_close(costs, matcher.cost(logits.float(), boxes, target))
+    assert costs.isfinite().all()

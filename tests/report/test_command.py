@@ -90,6 +90,23 @@ def test_a_training_leaves_a_report_and_the_command_makes_the_same(run, capsys):
     assert figures(page) == at_the_end
 
 
+def test_averaged_weights_are_those_that_count(tmp_path, data):
+    """At the end and later; the raw weights have learned something else by then."""
+    folder = tmp_path / "run"
+    train(folder, data, "train.max_iter=3", "train.ema.enabled=True", "optimizer.lr=0.05")
+    page, last = (
+        folder / "report.html",
+        json.loads((folder / "metrics.json").read_text().splitlines()[-1]),
+    )
+    assert last["bbox_ema/AP"] != last["bbox/AP"]
+    shown = f"AP {last['bbox_ema/AP']:.1f}"
+    assert shown in " ".join(text(page).split())
+    page.unlink()
+    assert main([str(folder), "--device", "cpu"]) == 0
+    assert shown in " ".join(text(page).split())
+    assert "The training itself measured" not in text(page)
+
+
 def test_a_report_that_fails_is_told_and_the_training_is_complete(tmp_path, data, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("of the report")
@@ -121,6 +138,10 @@ def test_an_evaluator_that_is_not_ours(tmp_path, data):
 
 def test_a_resumed_training_with_nothing_to_do_leaves_the_report(run, data):
     (run / "report.html").write_text("before")
+    config = (run / "config.yaml").read_text()
+    assert "  report: true\n" in config
+    # As version 0.1 left it, without the field.
+    (run / "config.yaml").write_text(config.replace("  report: true\n", ""))
     arguments = ["--resume", "--config-file", str(run / "config.yaml")]
     arguments += [f"train.output_dir={run}"]
     with logging_as_before():
@@ -147,7 +168,7 @@ def test_a_data_set_of_other_classes_is_refused(run, data, tmp_path, capsys):
     content["categories"][0]["name"] = "ostrich"
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    arguments = ["--dataset", str(other), "--images", str(data[1]), "--device", "cpu"]
+    arguments = ["--dataset", str(other), "--images", str(data[1]), "--output", str(tmp_path / "p")]
     assert main([str(run / "model_final.pth"), *arguments]) == 1
     assert "have different classes: only the first has 'emu'" in capsys.readouterr().err
 

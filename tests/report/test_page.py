@@ -84,10 +84,15 @@ def test_area_below_the_precision_curve_is_the_evaluators_ap(outcome):
 
 def test_counts_on_the_page_are_those_of_the_threshold(page_of, outcome):
     page = page_of(ReportedRun("run", outcome=outcome), threshold=0.4)
-    counts = analyze(outcome, 0.4).counts
-    assert sum(counts.values()) > 5
-    for kind, count in counts.items():
+    analysis = analyze(outcome, 0.4)
+    assert sum(analysis.counts.values()) > 5
+    for kind, count in analysis.counts.items():
         assert page.row(kind)[1] == str(count)
+    shown = [row for row in page.rows if row and len(row) == 5][-len(analysis.matrix) :]
+    assert [row[0] for row in shown] == [*outcome.class_names, "nothing there"]
+    assert [
+        [int(cell.replace("·", "0")) for cell in row[1:]] for row in shown
+    ] == analysis.matrix.tolist()
 
 
 def test_it_is_complete_in_itself_and_links_lead_somewhere(page_of, outcome):

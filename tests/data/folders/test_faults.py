@@ -1,5 +1,6 @@
 """What is wrong with a folder of YOLO or Pascal VOC is one sentence with file and line; the check lists all of it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -298,3 +299,36 @@ def test_images_beside_their_annotations(voc, tmp_path):
     for path in (voc / "Annotations").iterdir():
         shutil.copy(path, together)
     assert [r["annotations"] for r in load(together)] == [r["annotations"] for r in expected]
+
+
+def test_folders_behind_links_are_read_once(yolo, tmp_path):
+    images, labels = yolo / "images" / "train", yolo / "labels" / "train"
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(images / "a.png", tmp_path / "elsewhere" / "a.png")
+    (labels / "more").mkdir()
+    shutil.move(labels / "a.txt", labels / "more" / "a.txt")
+    (images / "more").symlink_to(tmp_path / "elsewhere")
+    (images / "circle").symlink_to(images)
+    names = [Path(record["file_name"]).name for record in load(yolo)]
+    assert sorted(names) == ["a.png", "b.jpg", "empty.png"]
+
+
+def test_what_is_no_file_is_not_waited_for(yolo, voc):
+    label, annotation = yolo / "labels" / "train" / "a.txt", voc / "Annotations" / "a.xml"
+    for path in (label, annotation):
+        path.unlink()
+        os.mkfifo(path)
+    assert "labels/train/a.txt: it is no file" in error_of(yolo)
+    assert "Annotations/a.xml: it is no file" in error_of(voc)
+
+
+def test_a_name_with_a_zero_byte_is_a_missing_image(yolo):
+    (yolo / "list.txt").write_text("images/train/a.png\nim\0.png\n")
+    (yolo / "data.yaml").write_text("train: list.txt\nnames: [cat, dog, emu]\n")
+    assert "list.txt, line 2: " in error_of(yolo)
+
+
+def test_why_no_annotation_can_be_read(voc):
+    for path in (voc / "Annotations").iterdir():
+        path.write_text("")
+    assert "Annotations/a.xml: it is empty" in error_of(voc)

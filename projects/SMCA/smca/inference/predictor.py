@@ -53,6 +53,10 @@ class _Pending:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.pixels.shape)
 
+    def as_input(self) -> dict:
+        """An entry of Detectron2's ``batched_inputs``."""
+        return {"image": self.pixels, "height": self.size[0], "width": self.size[1]}
+
 
 class Predictor:
     """A trained detector, as Detectron2's ``DefaultPredictor`` but for one image or many.
@@ -210,6 +214,14 @@ class Predictor:
         while waiting:
             yield self._next_result(waiting, groups)
 
+    def batched_input(self, image: ImageLike) -> dict:
+        """What the model is given of one image, an entry of Detectron2's ``batched_inputs``.
+
+        Raises:
+            InputError: as for a call.
+        """
+        return self._prepare(image, 0).as_input()
+
     def _batch_size_of(self, pending: _Pending) -> int:
         if self.device.type != "cpu":
             return self.batch_size
@@ -264,15 +276,11 @@ class Predictor:
 
     @torch.no_grad()
     def _run(self, batch: Sequence[_Pending]) -> None:
-        inputs = [
-            {"image": pending.pixels, "height": pending.size[0], "width": pending.size[1]}
-            for pending in batch
-        ]
         autocast = contextlib.nullcontext()
         if self._autocast_dtype is not None:
             autocast = torch.autocast(self.device.type, self._autocast_dtype)
         with autocast:
-            outputs = self.model(inputs)
+            outputs = self.model([pending.as_input() for pending in batch])
         for pending, output in zip(batch, outputs, strict=True):
             found = output["instances"].to("cpu")
             found.pred_boxes = Boxes(found.pred_boxes.tensor.float())

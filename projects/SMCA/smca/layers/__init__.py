@@ -9,10 +9,9 @@ Points are always (x, y), sizes of maps always (h, w). In a padding mask True me
 from .attention import CoAttention, MultiheadAttention
 from .coordinate_encoding import sine_coordinate_encoding
 from .deformable_attention import DeformableAttention
-from .feed_forward import FeedForward
 from .gaussian_prior import gaussian_log_prior
 from .initialization import xavier_uniform_matrices_
-from .mlp import MLP
+from .mlp import MLP, FeedForward
 from .position_encoding import sine_position_encoding
 from .precision import at_least_float32, full_precision
 from .recomputation import run_layer

@@ -4,6 +4,9 @@ from torch.nn import functional as F
 
 from smca.errors import InputError
 
+from .chunked_attention import MIN_LOGITS, chunked_attention
+from .precision import at_least_float32
+
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
     """Refuse heads that cannot have channels of their own.
@@ -70,7 +73,27 @@ class MultiheadAttention(nn.Module):
             # where the weights are; a softmax does not see the shift.
             bias = (bias - bias.amax(-1, keepdim=True).detach()).to(query.dtype)
         dropout = self.dropout if self.training else 0.0
+        if _takes_chunks(query, key, bias, dropout):
+            key_bias = None if bias is None else _key_bias(bias, query, key)
+            return chunked_attention(query, key, value, key_bias=key_bias, dropout=dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+
+    def attention_weights(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+        """What :meth:`attend` weighs the values with, which it does not give: softmax(q k / sqrt(D) + bias).
+
+        Args:
+            query, key, bias: as for :meth:`attend`.
+
+        Returns:
+            (B, H, Q, N), at least float32.
+        """
+        logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        logits = at_least_float32(logits)
+        if bias is not None and bias.is_floating_point():
+            logits = logits + bias
+        elif bias is not None:
+            logits = logits.masked_fill(~bias, float("-inf"))
+        return logits.softmax(-1)
 
     def merge_heads(self, x: Tensor) -> Tensor:
         """(B, H, Q, D) -> (B, Q, C), through the output projection."""
@@ -88,6 +111,25 @@ class MultiheadAttention(nn.Module):
         rows = slice(part * dim, (part + 1) * dim)
         x = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _takes_chunks(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> bool:
+    """Whether the fused kernel cannot run and blocks are faster than the plain one."""
+    if (
+        query.device.type != "cpu"
+        or not 0 < dropout < 1
+        or query.shape[2] * key.shape[2] < MIN_LOGITS
+    ):
+        return False
+    # A mask of keys is a row that all queries share.
+    return bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))
+
+
+def _key_bias(allowed: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """(B or 1, 1, 1, N) bool -> (B, N) of 0 and minus infinity."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    row = torch.zeros(len(key), key.shape[2], dtype=dtype)
+    return row.masked_fill_(~allowed[:, 0, 0], float("-inf"))
 
 
 class CoAttention(MultiheadAttention):
@@ -141,7 +183,7 @@ class CoAttention(MultiheadAttention):
         q = self.project_query(query)
         total = None
         for s, (key, value, bias) in enumerate(zip(keys, values, biases, strict=True)):
-            heads = self.attend(q, *self._project_level(s, key, value), bias)
+            heads = self.attend(q, *self.project_level(s, key, value), bias)
             if level_weights is not None:
                 heads = heads * level_weights[:, None, :, s, None]
             elif len(keys) > 1:
@@ -149,7 +191,8 @@ class CoAttention(MultiheadAttention):
             total = heads if total is None else total + heads
         return self.merge_heads(total)
 
-    def _project_level(self, level: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def project_level(self, level: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, C) keys and values of one level -> (B, H, N, D) twice."""
         if level == 0 or len(self.level_key_value) == 0:
             return self.project_key_value(key, value)
         linear = self.level_key_value[level - 1]

@@ -87,16 +87,32 @@ class DeformableAttention(nn.Module):
         value = self.value(values)
         if padding_mask is not None:
             value = value.masked_fill(padding_mask[..., None], 0.0)
-        shape = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        locations, weights = self.sampling_points(query, reference, sizes)
         # A coordinate in half precision misses its cell.
         with full_precision(query):
-            locations = self._locate(at_least_float32(offsets), at_least_float32(reference), sizes)
-            weights = at_least_float32(weights).softmax(-1).unflatten(-1, shape[1:])
             heads = at_least_float32(value).unflatten(-1, (self.num_heads, -1))
             sampled = sample_levels(heads, sizes, locations, weights)
         return self.out_proj(sampled.to(value.dtype))
+
+    def sampling_points(
+        self, query: Tensor, reference: Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Where each query looks, and how much each point counts.
+
+        Args:
+            query, reference, sizes: as for :meth:`forward`.
+
+        Returns:
+            (B, Q, H, S, K, 2) as (x, y) in [0, 1] of the padded map, and (B, Q, H, S, K) that sum to 1 over the S * K
+            points of a head; at least float32.
+        """
+        shape = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        with full_precision(query):
+            locations = self._locate(at_least_float32(offsets), at_least_float32(reference), sizes)
+            weights = at_least_float32(weights).softmax(-1).unflatten(-1, shape[1:])
+        return locations, weights
 
     def _locate(
         self, offsets: Tensor, reference: Tensor, sizes: Sequence[tuple[int, int]]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
@@ -93,13 +94,15 @@ class FocalClassification:
 
     def matching_cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Positive minus negative focal term."""
-        return self.focal_cost(logits.sigmoid()[..., labels])
+        # Class by class in memory: several times faster to gather and to compute with than query by query.
+        return self.focal_cost(logits.movedim(-1, 0)[labels].sigmoid()).movedim(0, -1)
 
     def focal_cost(self, p: Tensor) -> Tensor:
-        """Probabilities of the classes of all pairs -> their costs."""
-        negative = (1 - self.alpha) * p**self.gamma * -(1 - p + self.eps).log()
-        positive = self.alpha * (1 - p) ** self.gamma * -(p + self.eps).log()
-        return positive - negative
+        """Probabilities of the classes of all pairs -> their costs, without gradients."""
+        with torch.no_grad():
+            negative = (p**self.gamma).mul_(1 - self.alpha).mul_((1 - p).add_(self.eps).log_())
+            positive = (1 - p).pow_(self.gamma).mul_(self.alpha).mul_((p + self.eps).log_())
+            return negative.sub_(positive)  # both without the logarithms' minus
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
         """Summed over queries, divided by the number of boxes."""

@@ -41,6 +41,36 @@ class LevelCoAttention(CoAttention):
             None if prior is None else prior.level_weights,
         )
 
+    def attention_maps(
+        self,
+        query: Tensor,
+        levels: list[FeatureLevel],
+        prior: Prior | None = None,
+        *,
+        chosen: Tensor | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Where the queries look, which :meth:`forward` does not keep.
+
+        Args:
+            query, levels, prior: as for :meth:`forward`.
+            chosen: (D,) indices of the queries that are asked for; all where there are none.
+
+        Returns:
+            Per level the weights of its cells (B, H, D, N) before modulation, softmax(q k / sqrt(d)), and after it,
+            softmax(q k / sqrt(d) + log G). Each sums to 1; those of several levels are still to be weighed.
+        """
+        chosen = slice(None) if chosen is None else chosen
+        projected = self.project_query(query[:, chosen])
+        maps = []
+        for s, level in enumerate(levels):
+            key, _ = self.project_level(s, level.tokens + level.position, level.tokens)
+            before = self.attention_weights(projected, key, level.attention_mask)
+            bias = _masked_bias(s, level, prior)
+            if bias is not None and bias.is_floating_point():
+                bias = bias[:, :, chosen]
+            maps.append((before, self.attention_weights(projected, key, bias)))
+        return maps
+
 
 def _masked_bias(index: int, level: FeatureLevel, prior: Prior | None) -> Tensor | None:
     """Logarithm of the prior with padded cells at minus infinity; without a prior only the padding mask."""

@@ -4,7 +4,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, box_iou, generalized_box_iou
+
+from smca.layers.precision import at_least_float32
 
 from .classification import Classification
 from .records import Target
@@ -61,15 +62,18 @@ class HungarianMatcher:
         from scipy.optimize import linear_sum_assignment
 
         num_layers, _, num_queries, _ = logits.shape
+        # Image by image: all layers of one image fit a processor's cache, those of the batch do not.
         costs = [
-            self.cost(logits[:, index], boxes[:, index], target)
+            self._cost(logits[:, index], boxes[:, index], target)
             for index, target in enumerate(targets)
         ]
         host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         offsets = np.cumsum([0] + [cost.numel() for cost in costs])
         parts = []
         for image, (start, stop) in enumerate(pairwise(offsets)):
-            per_layer = host[start:stop].reshape(num_layers, num_queries, -1)
+            num_targets = (stop - start) // (num_layers * num_queries)
+            per_layer = host[start:stop].reshape(num_targets, num_layers, num_queries)
+            per_layer = per_layer.transpose(1, 2, 0)
             _check_finite(per_layer, image)
             pairs = np.stack([np.stack(linear_sum_assignment(cost)) for cost in per_layer])
             images = np.full_like(pairs[:, :1], image)
@@ -78,21 +82,58 @@ class HungarianMatcher:
         image, query, target = torch.from_numpy(matches).to(logits.device).unbind(1)
         return Matches(image=image, query=query, target=target)
 
+    @torch.no_grad()
     def cost(self, logits: Tensor, boxes: Tensor, target: Target) -> Tensor:
         """Cost of all pairs of one image: logits (L, Q, K), boxes (L, Q, 4), T targets -> (L, Q, T)."""
-        num_layers, num_queries, _ = logits.shape
-        flat = boxes.flatten(0, 1)
-        wanted = target.boxes.to(flat.dtype)
-        l1_cost = torch.cdist(flat, wanted, p=1)
-        corners = box_convert(flat, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")
+        return self._cost(logits, boxes, target).permute(1, 2, 0)
+
+    def _cost(self, logits: Tensor, boxes: Tensor, target: Target) -> Tensor:
+        """Of one image as in :meth:`cost`, but (T, L, Q): the long dimension last makes element-wise steps fast.
+
+        So does working in place: fresh memory costs more than the arithmetic.
+        """
+        shape = (-1, *boxes.shape[:2])
+        found = at_least_float32(boxes).flatten(0, 1).T.contiguous()  # (4, L * Q)
+        wanted = target.boxes.to(found.dtype).T[..., None]  # (4, T, 1)
+        l1_cost = _sum_of_distances(found, wanted)
+        iou, giou = _iou_and_giou(found, wanted)
+        iou_of_pairs = ()
         if getattr(self.classification, "uses_iou", False):
-            iou = box_iou(*corners).view(num_layers, num_queries, -1)
-            class_cost = self.classification.matching_cost(logits, target.labels, iou)
-        else:
-            class_cost = self.classification.matching_cost(logits, target.labels)
-        giou = generalized_box_iou(*corners)
-        box_cost = self.box_weight * l1_cost - self.giou_weight * giou
-        return self.class_weight * class_cost + box_cost.view(num_layers, num_queries, -1)
+            iou_of_pairs = (iou.view(shape).permute(1, 2, 0),)
+        class_cost = self.classification.matching_cost(
+            at_least_float32(logits), target.labels, *iou_of_pairs
+        )
+        box_cost = l1_cost.mul_(self.box_weight).sub_(giou.mul_(self.giou_weight))
+        return self.class_weight * class_cost.permute(2, 0, 1) + box_cost.view(shape)
+
+
+def _sum_of_distances(found: Tensor, wanted: Tensor) -> Tensor:
+    """L1 distance of boxes (4, N) and (4, T, 1), coordinates first -> (T, N)."""
+    total = (found[0] - wanted[0]).abs_()
+    for a, b in zip(found[1:], wanted[1:], strict=True):
+        total += (a - b).abs_()
+    return total
+
+
+def _iou_and_giou(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU of boxes (4, N) and (4, T, 1) as (cx, cy, w, h), coordinates first -> (T, N) each."""
+    (low, high), (other_low, other_high) = _corners(found), _corners(wanted)
+    common, enclosing = 1.0, 1.0
+    for axis in range(2):
+        first, other = (low[axis], high[axis]), (other_low[axis], other_high[axis])
+        overlap = torch.minimum(first[1], other[1]).sub_(torch.maximum(first[0], other[0]))
+        extent = torch.maximum(first[1], other[1]).sub_(torch.minimum(first[0], other[0]))
+        common = overlap.clamp_(min=0).mul_(common)
+        enclosing = extent.clamp_(min=0).mul_(enclosing)
+    area, other_area = (high - low).prod(0), (other_high - other_low).prod(0)
+    union = (area + other_area).sub_(common)
+    iou = common.div_(union)
+    return iou, union.sub_(enclosing).div_(enclosing).add_(iou)
+
+
+def _corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    half = boxes[2:] * 0.5
+    return boxes[:2] - half, boxes[:2] + half
 
 
 def _check_finite(costs: np.ndarray, image: int) -> None:

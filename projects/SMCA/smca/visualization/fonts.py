@@ -1,7 +1,6 @@
 """Text in any script on pictures: which installed fonts have its letters, and what to draw where none has.
 
-Shape legend: a *cluster* is what a reader takes for one letter, a character with the marks and joiners that belong to
-it; a *run* is text that one font draws, so that the font can join and reorder its letters (Arabic, Devanagari).
+A *run* is text that one font draws, so that the font can join and reorder its letters (Arabic, Devanagari).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import math
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +20,10 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from smca.text import class_name, clip
 
+from .letters import clusters, is_emoji, is_right_to_left, letters_of, substitute
+
 logger = logging.getLogger(__name__)
 
-_JOINERS = frozenset((0x200C, 0x200D))
-_SELECTORS = frozenset(range(0xFE00, 0xFE10))
-_SKIN_TONES = frozenset(range(0x1F3FB, 0x1F400))
-_PICTURES = range(0x1F000, 0x1FB00)
-_INVISIBLE = _JOINERS | _SELECTORS
-"""What a font need not have: it says how its neighbours look."""
 _BITMAP_SIZES = (109, 128, 136, 160, 96, 72, 64, 48, 32, 20)
 """Pixels of fonts that are pictures, such as Noto Color Emoji."""
 _LONGEST_SUBSTITUTE = 28
@@ -67,11 +62,11 @@ def legible(text: str) -> str:
     parts: list[str] = []
     lacking = _lacking(text)
     was_substitute = False
-    for cluster in _clusters(text):
-        is_substitute = bool(_letters_of(cluster) & lacking)
+    for cluster in clusters(text):
+        is_substitute = bool(letters_of(cluster) & lacking)
         if was_substitute and is_substitute:
             parts.append(" ")
-        parts.append(_substitute(cluster) if is_substitute else cluster)
+        parts.append(substitute(cluster) if is_substitute else cluster)
         was_substitute = is_substitute
     if lacking:
         _tell(text, lacking)
@@ -85,12 +80,12 @@ def runs_of(text: str) -> tuple[Run, ...]:
     # A word in one font where one has it all. From right to left the blank behind it, too: words in fonts of their own
     # would change places.
     for word in re.findall(r" +|[^ ]+", text):
-        file = _font_file(_letters_of(word))
-        if word.isspace() and runs and _is_right_to_left(runs[-1].text):
+        file = _font_file(letters_of(word))
+        if word.isspace() and runs and is_right_to_left(runs[-1].text):
             file = runs[-1].file
-        parts = [word] if _has(file, _letters_of(word)) else _clusters(word)
+        parts = [word] if _has(file, letters_of(word)) else clusters(word)
         for part in parts:
-            file = file if part is word else _font_file(_letters_of(part))
+            file = file if part is word else _font_file(letters_of(part))
             if runs and runs[-1].file == file:
                 runs[-1] = Run(runs[-1].text + part, file)
             else:
@@ -103,7 +98,7 @@ def chart_text(text: str) -> str:
     text = legible(text)
     parts = ((run, _face(run.file, _CHART_SIZE).factor == 1) for run in runs_of(text))
     return "".join(
-        run.text if is_drawn else " ".join(map(_substitute, _clusters(run.text)))
+        run.text if is_drawn else " ".join(map(substitute, clusters(run.text)))
         for run, is_drawn in parts
     )
 
@@ -172,20 +167,16 @@ def _length(text: str, font: ImageFont.FreeTypeFont) -> float:
     return font.getlength(text, **_direction(text))
 
 
-def _is_right_to_left(text: str) -> bool:
-    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
-
-
 def _direction(text: str) -> dict[str, str]:
     """Lines go from left to right; of one that is read from right to left the number behind it stands at its left."""
-    return {"direction": "ltr"} if _can_shape() and _is_right_to_left(text) else {}
+    return {"direction": "ltr"} if _can_shape() and is_right_to_left(text) else {}
 
 
 def _in_drawn_order(text: str) -> str:
     """Where nothing sets right-to-left text, at least its letters stand in their order."""
-    if _can_shape() or not _is_right_to_left(text):
+    if _can_shape() or not is_right_to_left(text):
         return text
-    return "".join(reversed(list(_clusters(text))))
+    return "".join(reversed(list(clusters(text))))
 
 
 @functools.cache
@@ -193,43 +184,9 @@ def _can_shape() -> bool:
     return features.check("raqm")
 
 
-def _clusters(text: str) -> Iterator[str]:
-    cluster = ""
-    for letter in text:
-        code = ord(letter)
-        joins = (
-            unicodedata.category(letter).startswith("M")
-            or code in _INVISIBLE | _SKIN_TONES
-            or (cluster and ord(cluster[-1]) == 0x200D)
-        )
-        if cluster and not joins:
-            yield cluster
-            cluster = ""
-        cluster += letter
-    if cluster:
-        yield cluster
-
-
-def _letters_of(text: str) -> frozenset[int]:
-    return frozenset(map(ord, text)) - _INVISIBLE
-
-
 def _lacking(text: str) -> frozenset[int]:
     """Letters that no installed font has."""
-    return frozenset(c for c in _letters_of(text) if not _has(_font_file(frozenset([c])), {c}))
-
-
-def _substitute(cluster: str) -> str:
-    first = cluster[0]
-    name = unicodedata.name(first, "")
-    if _is_emoji(ord(first)) and name:
-        return f":{name.lower()}:"
-    return " ".join(f"U+{code:04X}" for code in map(ord, cluster) if code not in _INVISIBLE)
-
-
-def _is_emoji(code: int) -> bool:
-    """Also one that is younger than Python's table of names."""
-    return unicodedata.category(chr(code)) in ("So", "Sk") or code in _PICTURES
+    return frozenset(c for c in letters_of(text) if not _has(_font_file(frozenset([c])), {c}))
 
 
 def _tell(text: str, lacking: frozenset[int]) -> None:
@@ -237,7 +194,7 @@ def _tell(text: str, lacking: frozenset[int]) -> None:
     for code in sorted(lacking):
         script = unicodedata.name(chr(code), "OTHER").partition(" ")[0]
         package = "fonts-noto-core"
-        if _is_emoji(code):
+        if is_emoji(code):
             script, package = "EMOJI", "fonts-noto-color-emoji"
         elif script in _EAST_ASIAN:
             script, package = "CHINESE, JAPANESE OR KOREAN", "fonts-noto-cjk"

@@ -17,12 +17,11 @@ from smca.modeling.classification import class_scores
 
 from .boxes import caption_bar, paint_boxes
 from .fonts import class_label, draw_text, text_size
+from .heat import blend_heat, draw_cross, draw_dot, spread_heat
 
-_HEAD_COLOR, _WHITE = "#5cf2ff", (255, 255, 255)
+_WHITE = (255, 255, 255)
 _PANEL_WIDTH, _CAPTION_HEIGHT, _GAP = 375, 30, 8
 _MAX_COLUMNS = 3
-_MOST_HEAT = 0.75
-"""Opacity of the heat map where it is hottest."""
 
 
 @dataclass(frozen=True)
@@ -226,28 +225,22 @@ def _draw_grid(image: np.ndarray, rows: Sequence[Sequence[_Panel]]) -> np.ndarra
 
 def _draw_panel(image: np.ndarray, panel: _Panel) -> np.ndarray:
     """The image in a width of its own, with the heat map, the box and the centres over it."""
-    # Heavy, and of no use to others that draw.
-    from matplotlib import colormaps
-
     height, width = image.shape[:2]
     scale = _PANEL_WIDTH / width
     size = _PANEL_WIDTH, max(1, round(height * scale))
-    heat = panel.heat / max(panel.heat.max(), np.finfo(np.float32).tiny)
-    # A value belongs to a point, its pixel's coordinate, which PIL takes for the corner of a cell.
-    spread = Image.fromarray(np.pad(heat.astype(np.float32), 1, mode="edge"))
-    box = (1.5, 1.5, width + 1.5, height + 1.5)
-    heat = np.asarray(spread.resize(size, Image.Resampling.BILINEAR, box=box)).clip(0, 1)
-    alpha = _MOST_HEAT * heat[..., None]
-    plain = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size))
-    blended = (1 - alpha) * plain + alpha * colormaps["inferno"](heat)[..., :3] * 255
+    pixels = size[0] / width, size[1] / height
+    blended = blend_heat(
+        Image.fromarray(np.ascontiguousarray(image)).resize(size),
+        spread_heat(panel.heat, size, stride=pixels),
+    )
     prior = panel.prior
-    painted = paint_boxes(blended.astype(np.uint8), [prior.box * scale], [""], [_WHITE])
+    painted = paint_boxes(blended, [prior.box * scale], [""], [_WHITE])
     picture = Image.fromarray(painted)
     draw = ImageDraw.Draw(picture)
-    _draw_cross(draw, *prior.center * scale)
+    draw_cross(draw, *prior.center * scale)
     if panel.has_heads:
         for center in panel.head_centers * scale:
-            _draw_dot(draw, *center)
+            draw_dot(draw, *center)
     return np.vstack([caption_bar(panel.caption, _PANEL_WIDTH, _CAPTION_HEIGHT), picture])
 
 
@@ -256,22 +249,12 @@ def _legend(width: int, *, has_heads: bool) -> np.ndarray:
     bar = Image.fromarray(caption_bar("", width, _CAPTION_HEIGHT))
     draw, middle = ImageDraw.Draw(bar), _CAPTION_HEIGHT / 2
     draw.rectangle([8, middle - 5, 24, middle + 5], outline=_WHITE, width=1)
-    _draw_cross(draw, 94, middle)
+    draw_cross(draw, 94, middle)
     entries = {30: "box", 106: "centre"}
     if has_heads:
-        _draw_dot(draw, 180, middle)
+        draw_dot(draw, 180, middle)
         entries[190] = "centres of the heads"
     for x, text in entries.items():
         _, ascent, descent = text_size(text, 15)
         draw_text(bar, (x, middle - (ascent + descent) / 2), text, 15, "white")
     return np.asarray(bar)
-
-
-def _draw_cross(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
-    for arm, color, line in ((7, "black", 5), (6, "white", 3)):
-        draw.line([x - arm, y, x + arm, y], fill=color, width=line)
-        draw.line([x, y - arm, x, y + arm], fill=color, width=line)
-
-
-def _draw_dot(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
-    draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=_HEAD_COLOR, outline="black")

@@ -123,14 +123,38 @@ def read_lines(path: str) -> Iterator[tuple[int, str]]:
         InputError: without the file's name, if it is no text in UTF-8 or may not be read.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("it is no text in UTF-8") from error
-    except OSError as error:
-        raise InputError(f"it cannot be read ({error.strerror})") from error
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         if line.strip():
             yield number, line.strip()
+
+
+def read_bytes(path: str) -> bytes:
+    """Content of a file.
+
+    Raises:
+        InputError: without the file's name, if it may not be read, or is a pipe or device, which could be waited for.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError("it is no file")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror})") from error
+
+
+def walk(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from this one down and the sorted names of its files; links are followed, none into a circle."""
+    seen = set()
+    for below, folders, names in os.walk(folder, followlinks=True):
+        if (here := os.path.realpath(below)) in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders.sort()
+        yield below, sorted(names)
 
 
 def state_of_files(paths: Iterable[str]) -> tuple:
@@ -141,7 +165,8 @@ def state_of_files(paths: Iterable[str]) -> tuple:
 def _state(path: str) -> tuple | None:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
+        # A name with a zero byte is a ValueError.
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-from pathlib import Path
 
 from smca.data.image_files import read_sizes
 from smca.data.sources.coco_fields import is_writable, show
@@ -24,6 +23,7 @@ from .folder_content import (
     UNREADABLE_IMAGE,
     ContentBuilder,
     FolderContent,
+    read_bytes,
     read_lines,
     state_of_files,
     without_image_ending,
@@ -112,6 +112,10 @@ class _Reader:
             trees = [tree for tree in self._trees.values() if isinstance(tree, Element)]
             found = {item.text_of("name") for tree in trees for item in tree.all("object")}
             names = sorted(filter(is_writable, found))
+        unreadable = [(stem, tree) for stem, tree in self._trees.items() if isinstance(tree, str)]
+        if not names and unreadable:
+            stem, reason = unreadable[0]
+            raise InputError(f"{self._path(stem)}: {reason}")
         if not names:
             raise InputError(
                 f"{self._layout.root}: neither its annotations nor a {' or '.join(_CLASS_LISTS)} name a class"
@@ -183,11 +187,9 @@ def _read_trees(paths: tuple[str, ...], state: tuple) -> list[Element | str]:
 
 def _read_tree(path: str) -> Element | str:
     try:
-        tree = parse_xml(Path(path).read_bytes())
+        tree = parse_xml(read_bytes(path))
     except InputError as error:
         return str(error)
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
     if tree.tag != "annotation":
         return f"it is no annotation of Pascal VOC: it begins with {show(tree.tag)}"
     return tree

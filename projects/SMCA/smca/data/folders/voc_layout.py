@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from .folder_content import DUPLICATE_IMAGE, ContentBuilder, is_image_name
+from .folder_content import DUPLICATE_IMAGE, ContentBuilder, is_image_name, walk
 from .xml_tree import Element
 
 _ANNOTATIONS, _IMAGES, _SETS = "Annotations", "JPEGImages", os.path.join("ImageSets", "Main")
@@ -58,9 +58,8 @@ def voc_layout(folder: str, image_root: str | None) -> VocLayout:
 def xml_files(folder: str) -> dict[str, str]:
     """Path of each xml file by its path without ending, relative to the folder."""
     files = {}
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
+    for below, names in walk(folder):
+        for name in names:
             if name.lower().endswith(".xml"):
                 path = os.path.join(below, name)
                 files[os.path.relpath(path, folder)[:-4]] = path
@@ -72,9 +71,8 @@ class ImageNames:
 
     def __init__(self, folder: str):
         self._by_stem = defaultdict(list)
-        for below, folders, names in os.walk(folder):
-            folders.sort()
-            for name in sorted(filter(is_image_name, names)):
+        for below, names in walk(folder):
+            for name in filter(is_image_name, names):
                 path = os.path.relpath(os.path.join(below, name), folder)
                 self._by_stem[os.path.splitext(path)[0]].append(path)
 

@@ -12,7 +12,7 @@ import yaml
 from smca.data.sources.coco_fields import show
 from smca.errors import InputError
 
-from .folder_content import found_path, is_image_name, read_lines
+from .folder_content import found_path, is_image_name, read_lines, walk
 
 _LARGEST_YAML = 1 << 24
 _ALIASES = {"validation": "val", "valid": "val"}
@@ -45,9 +45,8 @@ class YoloYaml(NamedTuple):
         for place in self.places[split]:
             where = self._locate(place, split)
             if os.path.isdir(where):
-                for folder, folders, names in os.walk(where):
-                    folders.sort()
-                    for name in sorted(filter(is_image_name, names)):
+                for folder, names in walk(where):
+                    for name in filter(is_image_name, names):
                         yield os.path.join(folder, name), folder, None
             else:
                 yield from self._of_list(where)

@@ -1,5 +1,6 @@
 """A run of MLflow (extra ``mlflow``)."""
 
+import logging
 import os
 import re
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from smca.engine.run.lines import Line
+
+logger = logging.getLogger(__name__)
 
 _MOST_METRICS, _MOST_PARAMS = 500, 100
 """Of a request."""
@@ -40,8 +43,13 @@ class MlflowRun:
         name = os.environ.get("MLFLOW_RUN_NAME") or name
         self.id = self._client.create_run(number, run_name=name).info.run_id
         params = [Param(metric_name(k), str(v)[:_LONGEST_VALUE]) for k, v in settings.items()]
-        for some in _parts(params, _MOST_PARAMS):
-            self._client.log_batch(self.id, params=some)
+        try:
+            for some in _parts(params, _MOST_PARAMS):
+                self._client.log_batch(self.id, params=some)
+        except Exception as error:
+            # A run without its settings is worth more than a new run at each further try.
+            reason = " ".join(str(error).split())[:200]
+            logger.warning("MLflow does not take the settings (%s); the numbers are sent.", reason)
 
     def log(self, line: Line) -> None:
         now = int(time.time() * 1000)

@@ -30,3 +30,24 @@ class DeformableCoAttention(DeformableAttention):
         return super().forward(
             query, prior.points, joined.tokens, joined.sizes, joined.padding_mask
         )
+
+    def seen_points(
+        self,
+        query: Tensor,
+        levels: list[FeatureLevel],
+        prior: SamplingReference,
+        *,
+        chosen: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Where the queries look, which :meth:`forward` does not keep.
+
+        Args:
+            query, levels, prior: as for :meth:`forward`.
+            chosen: (D,) indices of the queries that are asked for; all where there are none.
+
+        Returns:
+            As :meth:`~smca.layers.DeformableAttention.sampling_points`, of D queries.
+        """
+        chosen = slice(None) if chosen is None else chosen
+        sizes = [level.size for level in levels]
+        return self.sampling_points(query[:, chosen], prior.points[:, chosen], sizes)

@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""Co-attention with the prior beside the same without it and written out; kernels of the encoder's attention.
+
+    python benchmarks/co_attention_speed.py
+
+Shapes of an image of 800x1066, batch 2, 300 queries, 8 heads of 32 channels, forward and backward, no dropout, after
+the projections. Four forms: the package's; without the prior; softmax(QK^T / sqrt(d) + log G) in plain PyTorch; and the
+prior as five further channels of query and key, for it is linear in (x^2, x, y^2, y, 1). The encoder's attention is
+that of one layer over 25x34 cells, batch 2, with dropout and with a mask.
+"""
+
+import math
+
+import torch
+from speed_harness import attention_kernels, benchmark_arguments, compare, peak_memory_mb, store
+from torch import Tensor
+from torch.nn import functional as F
+
+from smca.layers import gaussian_log_prior
+
+BATCH, HEADS, QUERIES, CHANNELS, BETA = 2, 8, 300, 32, 8.0
+LEVELS = {"single-scale": [(25, 34)]}
+OURS, WITHOUT, PLAIN, AS_CHANNELS = "ours", "without prior", "written out", "prior as channels"
+FORMS = (OURS, WITHOUT, PLAIN, AS_CHANNELS)
+ENCODER = {
+    "nothing": (0.0, False),
+    "mask": (0.0, True),
+    "dropout": (0.1, False),
+    "both": (0.1, True),
+}
+
+
+def main() -> None:
+    args = benchmark_arguments(__doc__, "co_attention_speed.json")
+    settings = {"rounds": args.rounds, "clock": args.clock}
+    report = {}
+    for name, sizes in LEVELS.items():
+        calls = {form: co_attention(form, sizes) for form in FORMS}
+        times = compare(calls, baseline=WITHOUT, **settings)
+        for form, call in calls.items():
+            times[form]["kernels"] = attention_kernels(call)
+            if args.memory:
+                times[form]["peak_mb"] = round(peak_memory_mb(co_attention, form, sizes), 1)
+        report[name] = times
+    report["largest difference of a gradient or output, prior as channels"] = largest_difference()
+    encoder = {name: encoder_attention(*case) for name, case in ENCODER.items()}
+    report["encoder"] = compare(encoder, baseline="nothing", **settings)
+    for name, call in encoder.items():
+        report["encoder"][name]["kernels"] = attention_kernels(call)
+    store(args.output, report, **settings)
+    print(report)
+
+
+def drawn_inputs(sizes: list[tuple[int, int]], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Query, centre (x, y) and scale of every query and head, then key and value of every level."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(BATCH, *shape, generator=generator, dtype=dtype)
+
+    center = drawn(QUERIES, HEADS, 2).sigmoid() * torch.tensor([sizes[0][1], sizes[0][0]])
+    scale = 1 + 0.3 * drawn(QUERIES, HEADS, 2)
+    levels = [drawn(HEADS, h * w, CHANNELS) for h, w in sizes for _ in range(2)]
+    inputs = [drawn(HEADS, QUERIES, CHANNELS), center.to(dtype), scale, *levels]
+    return [x.requires_grad_() for x in inputs]
+
+
+def outputs(form: str, sizes: list[tuple[int, int]], inputs: list[Tensor]) -> Tensor:
+    """Sum over levels, (B, H, Q, D)."""
+    query, center, scale, *levels = inputs
+    total = 0.0
+    for size, key, value in zip(sizes, levels[::2], levels[1::2], strict=True):
+        at = center * (size[0] / sizes[0][0])
+        if form == WITHOUT:
+            heads = F.scaled_dot_product_attention(query, key, value)
+        elif form == OURS:
+            bias = gaussian_log_prior(at, scale, size, beta=BETA)
+            heads = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        elif form == PLAIN:
+            logits = query @ key.mT / math.sqrt(CHANNELS) + written_out_prior(at, scale, size)
+            heads = logits.softmax(-1) @ value
+        else:
+            heads = attention_with_channels(query, key, value, at, scale, size)
+        total = total + heads
+    return total
+
+
+def written_out_prior(center: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
+    """Equation (4) cell by cell, as :func:`gaussian_log_prior` takes and gives it."""
+    rows, columns = (torch.arange(n, dtype=center.dtype) for n in size)
+    cells = torch.stack([columns.repeat(size[0]), rows.repeat_interleave(size[1])], -1)
+    distance = cells - center.transpose(1, 2)[..., None, :]
+    return -(distance.square() * scale.transpose(1, 2)[..., None, :].square()).sum(-1) / BETA
+
+
+def attention_with_channels(
+    query: Tensor, key: Tensor, value: Tensor, center: Tensor, scale: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """-(x - c)^2 s^2 / beta = s^2 (-x^2 + 2 c x) / beta + what a softmax does not see, x from the map's middle.
+
+    Four channels do; query, key and value get the same width, a multiple of 8, as fused kernels want it.
+    """
+    middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2], dtype=key.dtype)
+    rows, columns = (torch.arange(n, dtype=key.dtype) - (n - 1) / 2 for n in size)
+    cells = torch.stack([columns.repeat(size[0]), rows.repeat_interleave(size[1])], -1)
+    square = scale.transpose(1, 2).square() * (math.sqrt(CHANNELS) / BETA)
+    of_query = torch.cat([-square, 2 * square * (center.transpose(1, 2) - middle)], -1)
+    of_key = torch.cat([cells.square(), cells], -1).expand(*key.shape[:2], -1, -1)
+    query, key = torch.cat([query, of_query], -1), torch.cat([key, of_key], -1)
+    query, key, value = (F.pad(x, (0, CHANNELS + 8 - x.shape[-1])) for x in (query, key, value))
+    heads = F.scaled_dot_product_attention(query, key, value, scale=1 / math.sqrt(CHANNELS))
+    return heads[..., :CHANNELS]
+
+
+def co_attention(form: str, sizes: list[tuple[int, int]]):
+    inputs = drawn_inputs(sizes)
+
+    def call() -> None:
+        for x in inputs:
+            x.grad = None
+        outputs(form, sizes, inputs).sum().backward()
+
+    return call
+
+
+def largest_difference() -> dict[str, float]:
+    """Of the form with channels, in float32 and float64, to the one with a bias in float64, over the largest value."""
+    sizes = LEVELS["single-scale"]
+    exact = values_of(OURS, sizes, torch.float64)
+    return {
+        f"{form}, {dtype}": max(
+            ((a.double() - b).abs().max() / b.abs().max()).item()
+            for a, b in zip(values_of(form, sizes, dtype), exact, strict=True)
+        )
+        for form, dtype in (
+            (AS_CHANNELS, torch.float64),
+            (AS_CHANNELS, torch.float32),
+            (OURS, torch.float32),
+        )
+    }
+
+
+def values_of(form: str, sizes: list[tuple[int, int]], dtype: torch.dtype) -> list[Tensor]:
+    """Output and the gradients of its sum of squares."""
+    inputs = [x.detach().to(dtype).requires_grad_() for x in drawn_inputs(sizes)]
+    result = outputs(form, sizes, inputs)
+    return [result.detach(), *torch.autograd.grad(result.square().sum(), inputs)]
+
+
+def encoder_attention(dropout: float, masked: bool):
+    """Forward and backward over all cells of the single-scale map; a mask hides the last three columns of one image."""
+    height, width = LEVELS["single-scale"][0]
+    generator = torch.Generator().manual_seed(0)
+    shape = (BATCH, HEADS, height * width, CHANNELS)
+    query, key, value = (torch.randn(shape, generator=generator).requires_grad_() for _ in range(3))
+    mask = None
+    if masked:
+        mask = torch.ones(BATCH, 1, 1, height, width, dtype=torch.bool)
+        mask[1, ..., -3:] = False
+        mask = mask.flatten(3)
+
+    def call() -> None:
+        for x in (query, key, value):
+            x.grad = None
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        heads.sum().backward()
+
+    return call
+
+
+if __name__ == "__main__":
+    main()

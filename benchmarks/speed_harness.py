@@ -1,0 +1,121 @@
+"""Timing of variants against each other: paired runs in one process, peak memory in processes of their own."""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from surroundings import surroundings
+from torch.profiler import ProfilerActivity, profile
+
+from smca.analysis.latency import measure_in_turns
+from smca.whole_file import replacing
+
+RESULTS = Path(__file__).parent / "results"
+CLOCKS = {"process": time.process_time, "wall": time.perf_counter}
+KERNELS = "scaled_dot_product"
+
+
+def benchmark_arguments(description: str, output: str) -> argparse.Namespace:
+    """``rounds``, ``threads``, ``clock``, ``memory`` and ``output`` of the command line; the threads are pinned."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="process",
+        help="seconds of the process, all threads summed, which others on the machine disturb less; or of the wall",
+    )
+    parser.add_argument("--memory", action="store_true", help="peak memory, too, a process each")
+    parser.add_argument("--output", type=Path, default=RESULTS / output)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    return args
+
+
+def compare(
+    calls: Mapping[str, Callable[[], Any]], *, baseline: str, rounds: int, clock: str
+) -> dict[str, dict[str, float]]:
+    """Time variants in turns, after a warm-up of each.
+
+    Args:
+        calls: by name.
+        baseline: the name that the others are divided by, round by round, so that what slows a round slows both.
+        rounds: at least 2.
+        clock: of :data:`CLOCKS`.
+
+    Returns:
+        By name: "ms" (median), "ms_low" and "ms_high" (quartiles), and of its time over the baseline's "ratio"
+        (median over rounds), "ratio_low" and "ratio_high" (quartiles).
+    """
+    seconds = measure_in_turns(calls, repeat=rounds, clock=CLOCKS[clock])
+    report = {}
+    for name, times in seconds.items():
+        ratios = [a / b for a, b in zip(times, seconds[baseline], strict=True)]
+        report[name] = {
+            **_median_and_quartiles("ms", [1000 * time for time in times]),
+            **_median_and_quartiles("ratio", ratios),
+        }
+        print(f"{name}: {report[name]}", flush=True)
+    return report
+
+
+def _median_and_quartiles(name: str, values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {name: round(middle, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+
+
+def attention_kernels(call: Callable[[], Any]) -> list[str]:
+    """The operators that attention ran in during a call, by their names in ATen; empty where it was written out."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        call()
+    names = {event.key for event in recorded.key_averages()}
+    return sorted(
+        name for name in names if KERNELS in name and not name.endswith(KERNELS + "_attention")
+    )
+
+
+def peak_memory_mb(make_call: Callable[..., Callable[[], Any]], *args: Any) -> float:
+    """MB that a call adds to what its process held before, at the peak; in a new process.
+
+    Args:
+        make_call: of a module's top level; called in the new process, builds the inputs and returns the call.
+        args: of ``make_call``.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_report_peak, args=(sending, torch.get_num_threads(), make_call, args)
+    )
+    process.start()
+    sending.close()
+    try:
+        return receiving.recv()
+    finally:
+        process.join()
+
+
+def _report_peak(sending: Any, threads: int, make_call: Callable, args: tuple) -> None:
+    torch.set_num_threads(threads)
+    call = make_call(*args)
+    before = _peak_kb()
+    call()
+    sending.send((_peak_kb() - before) / 1024)
+
+
+def _peak_kb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def store(path: Path, report: Mapping[str, Any], **settings: Any) -> None:
+    """Write a report as JSON, with machine, versions and settings first."""
+    whole = {**surroundings(), **settings, **report}
+    with replacing(path) as new:
+        new.write_text(json.dumps(whole, indent=1) + "\n")
