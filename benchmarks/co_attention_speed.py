@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Co-attention with the prior beside the same without it and written out; kernels of the encoder's attention.
+"""Co-attention with the prior beside the same without it and written out.
 
     python benchmarks/co_attention_speed.py
 
 Shapes of an image of 800x1066, batch 2, 300 queries, 8 heads of 32 channels, forward and backward, no dropout, after
 the projections. Four forms: the package's; without the prior; softmax(QK^T / sqrt(d) + log G) in plain PyTorch; and the
-prior as five further channels of query and key, for it is linear in (x^2, x, y^2, y, 1). The encoder's attention is
-that of one layer over 25x34 cells, batch 2, with dropout and with a mask.
+prior as four further channels of query and key, for it is linear in (x^2, x, y^2, y) but for what a softmax does not
+see.
 """
 
 import math
@@ -22,12 +22,6 @@ BATCH, HEADS, QUERIES, CHANNELS, BETA = 2, 8, 300, 32, 8.0
 LEVELS = {"single-scale": [(25, 34)]}
 OURS, WITHOUT, PLAIN, AS_CHANNELS = "ours", "without prior", "written out", "prior as channels"
 FORMS = (OURS, WITHOUT, PLAIN, AS_CHANNELS)
-ENCODER = {
-    "nothing": (0.0, False),
-    "mask": (0.0, True),
-    "dropout": (0.1, False),
-    "both": (0.1, True),
-}
 
 
 def main() -> None:
@@ -43,10 +37,6 @@ def main() -> None:
                 times[form]["peak_mb"] = round(peak_memory_mb(co_attention, form, sizes), 1)
         report[name] = times
     report["largest difference of a gradient or output, prior as channels"] = largest_difference()
-    encoder = {name: encoder_attention(*case) for name, case in ENCODER.items()}
-    report["encoder"] = compare(encoder, baseline="nothing", **settings)
-    for name, call in encoder.items():
-        report["encoder"][name]["kernels"] = attention_kernels(call)
     store(args.output, report, **settings)
     print(report)
 
@@ -145,27 +135,6 @@ def values_of(form: str, sizes: list[tuple[int, int]], dtype: torch.dtype) -> li
     inputs = [x.detach().to(dtype).requires_grad_() for x in drawn_inputs(sizes)]
     result = outputs(form, sizes, inputs)
     return [result.detach(), *torch.autograd.grad(result.square().sum(), inputs)]
-
-
-def encoder_attention(dropout: float, masked: bool):
-    """Forward and backward over all cells of the single-scale map; a mask hides the last three columns of one image."""
-    height, width = LEVELS["single-scale"][0]
-    generator = torch.Generator().manual_seed(0)
-    shape = (BATCH, HEADS, height * width, CHANNELS)
-    query, key, value = (torch.randn(shape, generator=generator).requires_grad_() for _ in range(3))
-    mask = None
-    if masked:
-        mask = torch.ones(BATCH, 1, 1, height, width, dtype=torch.bool)
-        mask[1, ..., -3:] = False
-        mask = mask.flatten(3)
-
-    def call() -> None:
-        for x in (query, key, value):
-            x.grad = None
-        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        heads.sum().backward()
-
-    return call
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ ORDER = (
     ("engine",),
     ("visualization",),
     ("inference", "data_check", "analysis"),
-    ("export", "report"),
-    ("attention_view",),
+    ("export", "report", "attention_view"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 MOST_FILES, MOST_LINES = 14, 300

@@ -39,7 +39,7 @@ def run(*arguments):
 
 def test_a_data_set_and_two_models(files, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["--dataset", files["json"], "--image-root", files["images"], "--threshold", "0"]
+    arguments = ["--dataset", files["json"], "--images", files["images"], "--threshold", "0"]
     models = ["--weights", files["smca"], files["detr"], "--objects", "1"]
     assert run(*models, *arguments, "--output", str(out)) == 0
     written = capsys.readouterr().out.splitlines()
@@ -79,12 +79,12 @@ def test_images_are_surveyed_as_a_data_set(files, tmp_path):
         (["{image}", "--weights", "{smca}", "--threshold", "2"], "--threshold is 2"),
         (["{image}", "--weights", "{smca}", "{detr}", "--names", "one"], "--names names 1"),
         (
-            ["{image}", "--weights", "{smca}", "--image-root", "."],
-            "--image-root goes with --dataset",
+            ["{image}", "--weights", "{smca}", "--images", "."],
+            "--images goes with --dataset",
         ),
         (["{image}", "--weights", "{smca}", "--output", "{json}"], "is a file"),
         (["--weights", "{smca}", "--dataset", "nowhere"], "nowhere"),
-        (["--weights", "{smca}", "--dataset", "{json}", "--image-root", "nowhere"], "nowhere"),
+        (["--weights", "{smca}", "--dataset", "{json}", "--images", "nowhere"], "nowhere"),
         (
             ["{image}", "--survey", "--weights", "{smca}", "--dataset", "x"],
             "--survey is for IMAGEs",

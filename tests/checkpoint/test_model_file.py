@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from smca.checkpoint import ModelInfo, read_model_file
+from smca.checkpoint import ModelInfo, model_info_from_lazy, read_model_file
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
 INFO = ModelInfo(
@@ -265,6 +266,26 @@ def test_unreadable_description(text, words, tmp_path):
     with pytest.raises(ValueError, match=words) as error:
         read_model_file(tmp_path / "w.pth")
     assert "w.pth" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept"),
+    [
+        ([7, 3], (7, 3)),
+        (["a", "b"], ("a", "b")),
+        ([1], ()),
+        ([1, 1 << 60], ()),
+        (["a", "b" * 101], ()),
+        (["a", "b\n"], ()),
+    ],
+)
+def test_only_ids_that_can_be_read_again_are_described(ids, kept):
+    lazy = OmegaConf.create({"model": {"_target_": "smca.modeling.SMCA", "num_classes": 2}})
+    info = model_info_from_lazy(lazy, class_names=["cat", "dog"], class_ids=ids)
+    assert info.class_ids == kept
+    assert ModelInfo.from_json(info.to_json()).class_ids == kept
+    lazy.model.num_classes = 91
+    assert model_info_from_lazy(lazy, class_names=["cat", "dog"], class_ids=ids).class_ids == ()
 
 
 def test_description_of_a_later_version(tmp_path):

@@ -11,17 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.tiny_training import CallAt, TinyModel, assert_same, tiny_training
+from helpers.tiny_training import CallAt, Killed, TinyModel, assert_same, tiny_training
 from smca.description.model_info import INFO_KEY, ModelInfo
 from smca.engine import CheckpointWriteError, has_checkpoint
 from smca.engine.run.newest_checkpoint import load_newest_weights, newest_checkpoint
 
 STEPS = 7
 NAMES = ["model_0000001.pth", "model_0000003.pth", "model_0000005.pth"]
-
-
-class Killed(BaseException):
-    """What kill -9 leaves behind, without the killing."""
 
 
 @pytest.fixture(scope="module")

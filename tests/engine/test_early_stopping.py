@@ -7,7 +7,7 @@ import torch
 from detectron2.config import LazyConfig
 
 from helpers.distributed import end_early
-from helpers.tiny_training import CallAt, assert_same, tiny_training
+from helpers.tiny_training import CallAt, Killed, assert_same, tiny_training
 from smca import model_zoo
 from smca.engine import launch
 from smca.engine.early_stopping import EarlyStoppingHook, evaluations_without_gain
@@ -18,10 +18,6 @@ from smca.experiments import load_experiment
 
 AP = {2: 10.0, 4: 30.0, 6: 30.5, 8: 20.0, 10: 40.0, 12: 5.0, 14: 5.0, 16: 50.0, 18: 5.0, 20: 5.0}
 """After so many iterations."""
-
-
-class Killed(BaseException):
-    pass
 
 
 def kill():

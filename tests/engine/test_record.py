@@ -10,7 +10,7 @@ from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from helpers.tiny_training import tiny_training
+from helpers.tiny_training import KillAfter, Killed, tiny_training
 from smca.engine.run import lines as lines_module
 from smca.engine.run import record as record_module
 from smca.engine.run.record import RecordHook, cut_back
@@ -21,21 +21,6 @@ class Note(HookBase):
 
     def after_step(self):
         self.trainer.storage.put_scalar("number", self.trainer.iter, smoothing_hint=False)
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillAfter(HookBase):
-    """Between the checkpoint of an iteration and its line."""
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_step(self):
-        if self.trainer.iter == self.iteration:
-            raise Killed
 
 
 class CutOff(RecordHook):

@@ -11,7 +11,7 @@ from collections import defaultdict
 import pytest
 from detectron2.engine import HookBase
 
-from helpers.tiny_training import assert_same, tiny_training
+from helpers.tiny_training import KillAfter, Killed, assert_same, tiny_training
 from smca.engine import services, set_earlier_run_aside
 from smca.engine.run.record import RecordHook
 from smca.engine.services import SERVICES, check_services, writer
@@ -28,10 +28,6 @@ class Note(HookBase):
         self.trainer.storage.put_scalars(**numbers, smoothing_hint=False)
 
 
-class Killed(BaseException):
-    pass
-
-
 class CutOff(RecordHook):
     """What a killed process does at its end: nothing but what the services' threads have in hand."""
 
@@ -41,15 +37,6 @@ class CutOff(RecordHook):
         for service in self._services:
             service._queue.put(False)
             service._thread.join(60)
-
-
-class KillAfter(HookBase):
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_step(self):
-        if self.trainer.iter == self.iteration:
-            raise Killed
 
 
 def training(folder, names, *, cut_off_after=None):
@@ -298,6 +285,13 @@ def test_only_those_who_ask_wait_for_the_packages():
     code = "import smca.engine, sys; print({'wandb', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_names_that_mlflow_would_take_for_other_paths():
+    assert metric_name("bbox/AP-a.b") == "bbox/AP-a.b"
+    assert metric_name("bbox/AP-a//b") == "bbox_2f_AP-a_2f__2f_b"
+    assert metric_name("bbox/AP-a/../b") == "bbox_2f_AP-a_2f_.._2f_b"
+    assert metric_name("bbox/AP-a/") == "bbox_2f_AP-a_2f_"
 
 
 def test_an_mlflow_that_takes_no_settings_gets_the_numbers(tmp_path, mlflow_store, monkeypatch):

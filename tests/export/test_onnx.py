@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smca.errors import InputError
-from smca.export import comparison, export_model, exporter
+from smca.export import DetectionGraph, comparison, export_model, exporter
 from smca.export.comparison import pad
 from smca.export.onnx_file import Session
 from smca.version import __version__
@@ -144,6 +144,20 @@ def test_a_number_that_is_none_is_refused():
     nan = [comparison.Difference("boxes", float("nan"), float("nan"), "5x5")]
     with pytest.raises(InputError, match="exported boxes differ"):
         comparison.refuse_difference(nan)
+
+
+@pytest.mark.parametrize("output", ["scores", "classes", "pixel_boxes"])
+def test_detections_that_are_not_those_of_the_raw_outputs_are_refused(exported, output):
+    part = exported("smca_single_scale")
+    session, graph = Session(part.path), DetectionGraph(part.model, detections=9)
+    comparison.refuse_other_detections(graph, session)
+
+    def wrong(images, sizes):
+        outputs = session(images, sizes)
+        return {**outputs, output: outputs[output] + 1}
+
+    with pytest.raises(InputError, match=f"exported {output} are not those"):
+        comparison.refuse_other_detections(graph, wrong)
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

@@ -37,6 +37,21 @@ class TinyModel(nn.Module):
         return {"loss_fit": (y - target).square().mean(), "loss_noise": noise * y.square().mean()}
 
 
+class Killed(BaseException):
+    """What kill -9 leaves behind, without the killing."""
+
+
+class KillAfter(HookBase):
+    """Where it stands among the hooks, after the step of an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            raise Killed
+
+
 class CallAt(HookBase):
     """Calls ``before`` or ``after`` the step of one iteration."""
 

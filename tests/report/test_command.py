@@ -199,7 +199,7 @@ def test_what_a_run_lacks_is_said_on_its_page(run, capsys):
         (["{run}", "--worst", "-1"], "--worst is -1, it must be 0 or more"),
         (["{run}", "--output", "{empty}"], "--output {empty} is a folder"),
         (["{run}", "--output", "{empty}/no/page.html"], "there is no folder {empty}/no"),
-        (["{run}", "--images", "{empty}"], "--images goes with --dataset, a COCO json"),
+        (["{run}", "--images", "{empty}"], "--images goes with --dataset"),
         (["{run}", "--dataset", "nowhere"], "data set 'nowhere' is not registered"),
         (["{run}", "--import", "no_such_module"], "--import no_such_module: "),
         (["{empty}/no.pth"], "no.pth"),

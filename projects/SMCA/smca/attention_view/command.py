@@ -13,10 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from smca.data import load_detection_dataset
+from smca.data.given_dataset import register_given_dataset
 from smca.data.image_file import read_image
-from smca.data.image_files import describe_absence
 from smca.errors import InputError
-from smca.report.source import register_dataset
 from smca.text import printable
 from smca.visualization.boxes import save_png
 from smca.visualization.fonts import class_label
@@ -37,7 +36,7 @@ sampling points. The same objects of an image, for one checkpoint or several sid
     smca-attention photo.jpg --weights model.pth
     smca-attention photo.jpg --weights detr.pth smca.pth deformable.pth --names DETR SMCA Deformable
     smca-attention photo.jpg --weights released.pth --config-file smca_single_scale_r50_50ep --at 0.4,0.6
-    smca-attention --weights model.pth --dataset val.json --image-root val/
+    smca-attention --weights model.pth --dataset val.json --images val/
     smca-attention images/*.jpg --survey --weights detr.pth smca.pth
 
 Written to --output: attention.html, one page without anything beside it, and per object a picture of all models and
@@ -66,8 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--at", action="append", default=[], type=_point, metavar="X,Y",
         help="instead, the object at a point in shares of the image, such as 0.5,0.5; may be repeated")
     add("--dataset", metavar="DATA",
-        help="figures over this, too: a COCO json or a registered name, such as digits_val")
-    add("--image-root", metavar="FOLDER", help="the folder of the json's images (default: the json's)")
+        help="figures over this, too: a registered name, a COCO json, YOLO's data.yaml, or a folder of Pascal VOC")
+    add("--images", dest="image_root", metavar="FOLDER",
+        help="the folder that file names in the json are relative to (default: the json's)")
+    add("--split", metavar="NAME", help="of data of YOLO or Pascal VOC (default: val)")
     add("--survey", action="store_true", help="figures over all IMAGEs, too, of which only the first are shown")
     add("--most-images", type=int, default=200, metavar="N",
         help="of them all, evenly chosen (default: %(default)s)")
@@ -95,7 +96,7 @@ def _run(args: argparse.Namespace) -> None:
     _check(args)
     files = args.images if args.survey else []
     if args.dataset is not None:
-        files = _files_of(args.dataset, args.image_root)
+        files = _files_of(args)
     paths = files[:_SHOWN_OF_SURVEY] if args.survey or not args.images else args.images
     pixels = [read_image(path) for path in paths]
     models = load_models(args.weights, args.config_file, args.names, device=args.device)
@@ -139,21 +140,18 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(
             "--survey is for IMAGEs, and --dataset for a data set; name one of the two"
         )
-    if args.image_root is not None and args.dataset is None:
-        raise InputError("--image-root goes with --dataset, a COCO json")
+    for option, value in (("--images", args.image_root), ("--split", args.split)):
+        if value is not None and args.dataset is None:
+            raise InputError(f"{option} goes with --dataset")
     if os.path.exists(args.output) and not os.path.isdir(args.output):
         raise InputError(f"--output {args.output} is a file; name a folder")
 
 
-def _files_of(dataset: str, image_root: str | None) -> list[str]:
-    if image_root is not None and not os.path.isfile(dataset):
-        raise InputError(f"--image-root goes with a COCO json, and --dataset {dataset} is no file")
-    if image_root is not None and not os.path.isdir(image_root):
-        raise InputError(f"--image-root: {describe_absence(image_root, 'folder')}")
-    records = load_detection_dataset(register_dataset(dataset, image_root))
-    files = [record["file_name"] for record in records]
+def _files_of(args: argparse.Namespace) -> list[str]:
+    name = register_given_dataset(args.dataset, image_root=args.image_root, split=args.split)
+    files = [record["file_name"] for record in load_detection_dataset(name)]
     if not files:
-        raise InputError(f"--dataset {dataset} has no image")
+        raise InputError(f"--dataset {args.dataset} has no image")
     return files
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
 
 from omegaconf import OmegaConf
 
+from smca.data.given_dataset import import_modules
 from smca.errors import InputError
 from smca.experiments import load_experiment
 from smca.whole_file import replacing
@@ -121,7 +121,7 @@ def _run(args: argparse.Namespace) -> int:
     for option, path in targets:
         if path:
             check_writable(path, option)
-    _import(args.modules)
+    import_modules(args.modules)
     report = check_dataset(
         args.dataset,
         image_root=args.images,
@@ -161,20 +161,6 @@ def _queries(args: argparse.Namespace) -> int:
     if type(number) is not int:
         raise InputError(f"--config-file {args.config_file}: it has no model.decoder.num_queries")
     return number
-
-
-def _import(modules: list[str]) -> None:
-    """Modules of the user's, of the current folder, too. What goes wrong within them keeps its traceback."""
-    if modules:
-        sys.path.insert(0, os.getcwd())
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            # One that it imports itself has another name.
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise InputError(f"--import {module}: {error}") from error
 
 
 def _write_report(content: dict, path: str) -> None:

@@ -97,7 +97,12 @@ class ModelInfo:
                 raise InputError(f"its description of the model has {name} {content[name]}")
         names = content.get("class_names", ())
         content["class_names"] = tuple(printable(str(name)) for name in names)
-        content["class_ids"] = _checked_ids(content)
+        ids = tuple(content.get("class_ids", ()))
+        if ids and not _are_ids(ids, content["class_names"], content["model"]):
+            raise InputError(
+                f"its description of the model has class_ids {clip(repr(ids), 80)}, which are not an id for each class"
+            )
+        content["class_ids"] = ids
         content["config_name"] = printable(content.get("config_name", ""))
         content["metrics"] = {
             printable(str(name)): value
@@ -107,23 +112,14 @@ class ModelInfo:
         return cls(**content)
 
 
-def _checked_ids(content: Mapping) -> tuple[int | str, ...]:
-    """Of a description whose class names are checked already: they go into files that other programs read.
-
-    Raises:
-        InputError: if they are not as many different ids of one type as there are classes.
-    """
-    ids = content.get("class_ids") or []
-    classes, number = {len(content["class_names"])}, num_classes_of(content["model"])
+def _are_ids(ids: Sequence, class_names: Sequence[str], model: Mapping) -> bool:
+    """Whether they are as many different ids of one type as there are classes, that other programs can read."""
+    classes, number = {len(class_names)}, num_classes_of(model)
     if type(number) is int:
         classes.add(number)
     is_number = all(type(i) is int and abs(i) < _LARGEST_ID for i in ids)
     is_text = all(type(i) is str and len(i) <= _LONGEST_ID and i == printable(i) for i in ids)
-    if ids and not ((is_number or is_text) and len(set(ids)) == len(ids) and classes == {len(ids)}):
-        raise InputError(
-            f"its description of the model has class_ids {clip(repr(ids), 80)}, which are not an id for each class"
-        )
-    return tuple(ids)
+    return (is_number or is_text) and len(set(ids)) == len(ids) and classes == {len(ids)}
 
 
 def model_info_from_lazy(
@@ -139,17 +135,19 @@ def model_info_from_lazy(
         cfg: an experiment with ``model``; see :func:`image_sizes_test` for what the sizes are.
         config_name: zoo name or file of the experiment.
         class_names: of classes 0 .. K-1.
-        class_ids: their category ids in the data set, none if one of them has none.
+        class_ids: their category ids in the data set, none if one of them has none. Ids that could not be read again
+            are left out.
     """
     min_size, max_size = image_sizes_test(cfg)
+    model = lazy_model_as_data(cfg.model)
     return ModelInfo(
-        model=lazy_model_as_data(cfg.model),
+        model=model,
         class_names=tuple(map(str, class_names)),
         min_size_test=min_size,
         max_size_test=max_size,
         config_name=config_name,
         versions=package_versions(),
-        class_ids=tuple(class_ids) if len(class_ids) == len(class_names) else (),
+        class_ids=tuple(class_ids) if _are_ids(class_ids, class_names, model) else (),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from smca.errors import InputError
 from smca.modeling import SMCA
 
-from .graph import RAW_OUTPUTS
+from .graph import DETECTION_OUTPUTS, RAW_OUTPUTS, DetectionGraph
 
 Run = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 """Takes images and sizes, gives outputs by name."""
@@ -92,6 +92,41 @@ def refuse_difference(differences: Sequence[Difference], *, tolerance: float = T
                 f"the exported {item.output} differ from the model's by {item.largest:.2g} (allowed: {tolerance:g}) on "
                 f"images of {item.where} pixels, so no file was written"
             )
+
+
+def refuse_other_detections(graph: DetectionGraph, run: Run, *, scale: int = 1) -> None:
+    """Refuse a file whose detections are not the best of its own logits and boxes, in padded batches.
+
+    Args:
+        graph: that gives detections.
+        run: the exported file.
+        scale: as of :func:`compare`.
+
+    Raises:
+        InputError: that names the output.
+    """
+    generator = torch.Generator().manual_seed(1)
+    for sizes, _ in CASES:
+        sizes = [(height * scale, width * scale) for height, width in sizes]
+        images = [torch.randint(256, (3, *size), generator=generator).float() for size in sizes]
+        outputs = run(pad(images).numpy(), np.array(sizes, dtype=np.int64))
+        raw = (torch.from_numpy(outputs[name]) for name in RAW_OUTPUTS)
+        expected = [values.numpy() for values in graph.detect(*raw, torch.tensor(sizes))]
+        # Rounding may order detections otherwise that are as good as each other.
+        gaps = -np.diff(expected[0], axis=1) > TOLERANCE
+        is_apart = np.pad(gaps, ((0, 0), (1, 0)), constant_values=True)
+        is_apart[:, :-1] &= gaps
+        for name, values in zip(DETECTION_OUTPUTS, expected, strict=True):
+            found = outputs[name]
+            # In shares of the image for boxes.
+            unit = np.max(sizes) if name == "pixel_boxes" else 1
+            chosen = slice(None) if name == "scores" else is_apart
+            if found.shape != values.shape or not np.allclose(
+                found[chosen], values[chosen], rtol=0, atol=TOLERANCE * unit
+            ):
+                raise InputError(
+                    f"the exported {name} are not those of its logits and boxes, so no file was written"
+                )
 
 
 def draws_needed(model: SMCA) -> int:

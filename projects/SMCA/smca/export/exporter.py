@@ -24,6 +24,7 @@ from .comparison import (
     compare,
     draws_needed,
     refuse_difference,
+    refuse_other_detections,
 )
 from .graph import INPUTS, DetectionGraph, trace
 from .onnx_file import Session, as_text, describe, import_onnx, to_float16, to_int8, to_onnx
@@ -95,17 +96,22 @@ def export_model(
     def difference(run: Callable, scale: int = 1) -> list[Difference]:
         return compare(model, run, isolates=graph.isolates, scale=scale, draws=draws)
 
+    def refuse_fault(run: Callable, scale: int = 1) -> list[Difference]:
+        found = difference(run, scale)
+        refuse_difference(found)
+        if detections is not None:
+            refuse_other_detections(graph, run, scale=scale)
+        return found
+
     with replacing(output, ending=output.suffix) as path:
         if kind == "pt2":
             save_pt2(program, path, description)
             # A graph of torch.export holds that no axis of a level has a single cell.
-            differences = difference(Program(path), graph.coarsest // SMALLEST_SIDE + 1)
-            refuse_difference(differences)
+            differences = refuse_fault(Program(path), graph.coarsest // SMALLEST_SIDE + 1)
         else:
             proto = to_onnx(program, graph.output_names, description)
             path.write_bytes(proto.SerializeToString())
-            differences = difference(Session(path))
-            refuse_difference(differences)
+            differences = refuse_fault(Session(path))
             if precision != "float32":
                 _convert(proto, path, precision, description)
                 differences = difference(Session(path))

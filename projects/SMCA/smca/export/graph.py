@@ -90,10 +90,10 @@ class DetectionGraph(nn.Module):
         logits, boxes = outputs["pred_logits"][-1], outputs["pred_boxes"][-1]
         if self.detections is None:
             return logits, boxes
-        return logits, boxes, *self._detect(logits, boxes, sizes)
+        return logits, boxes, *self.detect(logits, boxes, sizes)
 
-    def _detect(self, logits: Tensor, boxes: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-        """As :class:`smca.modeling.Postprocessor`, of tensors."""
+    def detect(self, logits: Tensor, boxes: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Scores, classes and boxes in pixels of raw outputs, as :class:`smca.modeling.Postprocessor` has them."""
         scores, classes, queries = self.model.classification.select(logits, self.detections)
         chosen = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
         scales = sizes.flip(-1).repeat(1, 2)[:, None].to(boxes.dtype)

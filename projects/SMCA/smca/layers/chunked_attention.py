@@ -26,7 +26,6 @@ def chunked_attention(
     *,
     key_bias: Tensor | None = None,
     dropout: float = 0.0,
-    scale: float | None = None,
 ) -> Tensor:
     """Softmax attention that never holds more than a block of its weights, equation (1).
 
@@ -38,27 +37,25 @@ def chunked_attention(
         value: (B, H, N, D).
         key_bias: (B, N), added to the logits of a key, without a gradient.
         dropout: probability of dropping a weight.
-        scale: of the logits; 1 / sqrt(E) by default.
 
     Returns:
         (B, H, Q, D).
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
     with full_precision(query):
         parts = (at_least_float32(x) for x in (query, key, value))
-        return _ChunkedAttention.apply(*parts, key_bias, dropout, scale).to(query.dtype)
+        return _ChunkedAttention.apply(*parts, key_bias, dropout).to(query.dtype)
 
 
 class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, key_bias, dropout, scale):
-        weights = _Weights(query, key, key_bias, dropout, scale, int(torch.randint(2**62, ())))
+    def forward(ctx, query, key, value, key_bias, dropout):
+        weights = _Weights(query, key, key_bias, dropout, int(torch.randint(2**62, ())))
         out = value.new_empty(*query.shape[:3], value.shape[-1])
         for at, rows, kept, _ in weights.blocks():
             torch.mm(kept, value[at], out=out[at][rows])
         out.mul_(weights.factor)
         ctx.save_for_backward(query, key, value, key_bias, out)
-        ctx.settings = (dropout, scale, weights.seed)
+        ctx.settings = (dropout, weights.seed)
         return out
 
     @staticmethod
@@ -84,15 +81,15 @@ class _ChunkedAttention(torch.autograd.Function):
             slope.mul_(weights.factor).sub_(mean[at][rows]).mul_(full)
             grad_query[at][rows] = torch.mm(slope, key[at]).mul_(weights.scale)
             grad_key[at].addmm_(slope.t(), query[at][rows], alpha=weights.scale)
-        return grad_query, grad_key, grad_value, None, None, None
+        return grad_query, grad_key, grad_value, None, None
 
 
 class _Weights:
     """The softmax of every block, with and without dropout, the same for the same seed."""
 
-    def __init__(self, query, key, key_bias, dropout, scale, seed):
+    def __init__(self, query, key, key_bias, dropout, seed):
         self.query, self.key, self.key_bias = query, key, key_bias
-        self.scale, self.seed = scale, seed
+        self.scale, self.seed = query.shape[-1] ** -0.5, seed
         self.threshold = min(round(dropout * _LEVELS), _LEVELS - 1)
         self.factor = _LEVELS / (_LEVELS - self.threshold)
         self._bits = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import logging
 import os
 import sys
@@ -12,12 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from smca.data.given_dataset import import_modules, register_given_dataset
 from smca.engine.run.run_directory import REPORT
 from smca.errors import InputError
 from smca.text import printable
 
 from .page import write_report
-from .source import Options, register_dataset, report_of
+from .source import Options, report_of
 
 _DESCRIPTION = """Judges a trained detector: one page of HTML that is complete in itself.
 
@@ -44,7 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"the page (default: {REPORT} in the directory of the run; of a checkpoint or several runs, here)",
     )
     parser.add_argument(
-        "--dataset", metavar="DATA", help="evaluate on this: a registered name, or a COCO json"
+        "--dataset",
+        metavar="DATA",
+        help="evaluate on this: a registered name, a COCO json, YOLO's data.yaml, or a folder of Pascal VOC",
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="of data of YOLO or Pascal VOC (default: val)"
     )
     parser.add_argument(
         "--images",
@@ -101,12 +106,13 @@ def _run(args: argparse.Namespace) -> Path:
         raise InputError(f"--worst is {args.worst}, it must be 0 or more")
     output = args.output or _default_output(args.runs)
     _check_writable(output)
-    _import(args.modules)
+    import_modules(args.modules)
     dataset = args.dataset
-    if args.images is not None and dataset is None:
-        raise InputError("--images goes with --dataset, a COCO json")
+    for option in ("images", "split"):
+        if getattr(args, option) is not None and dataset is None:
+            raise InputError(f"--{option} goes with --dataset")
     if dataset is not None:
-        dataset = register_dataset(dataset, args.images)
+        dataset = register_given_dataset(dataset, image_root=args.images, split=args.split)
     options = Options(args.config_file, dataset, args.device, predict=not args.no_predictions)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     # Says how far it is, and how long it still takes.
@@ -139,20 +145,6 @@ def _check_writable(output: Path) -> None:
         raise InputError(f"--output {output}: there is no folder {output.parent}")
     if not os.access(output.parent, os.W_OK):
         raise InputError(f"{output.parent} cannot be written to; name another place with --output")
-
-
-def _import(modules: Sequence[str]) -> None:
-    """Modules of the user's, of the current folder, too. What goes wrong within them keeps its traceback."""
-    if modules:
-        sys.path.insert(0, os.getcwd())
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            # One that it imports itself has another name.
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise InputError(f"--import {module}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from smca.data import DetectionMapper, build_test_loader, load_detection_dataset
-from smca.data.image_files import describe_absence
-from smca.data.sources.coco_source import CocoSource, register_coco
 from smca.data.sources.coco_tables import describe_difference, match_classes
 from smca.device import find_device
 from smca.engine import RunInputs, has_checkpoint
@@ -48,26 +46,6 @@ class Options:
     dataset: str | None = None
     device: str = "auto"
     predict: bool = True
-
-
-def register_dataset(dataset: str, image_root: str | None) -> str:
-    """The registered name of a data set that is given as a COCO json; any other name as it is.
-
-    Args:
-        dataset: the name or file.
-        image_root: folder that the json's file names are relative to, by default its own.
-
-    Raises:
-        InputError: if there is no such folder, or images are named for something else than a json.
-    """
-    if not os.path.isfile(dataset):
-        if image_root is not None:
-            raise InputError(f"--images goes with a COCO json, and --dataset {dataset} is no file")
-        return dataset
-    if image_root is not None and not os.path.isdir(image_root):
-        raise InputError(f"--images: {describe_absence(image_root, 'folder')}")
-    register_coco(CocoSource(dataset, dataset, image_root or os.path.dirname(dataset) or "."))
-    return dataset
 
 
 def report_of(source: str, options: Options) -> ReportedRun:

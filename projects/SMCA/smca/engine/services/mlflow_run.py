@@ -2,6 +2,7 @@
 
 import logging
 import os
+import posixpath
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,13 @@ class MlflowRun:
 
 
 def metric_name(name: str) -> str:
-    """MLflow takes letters, digits, blanks and ``_-.:/``; anything else, as in class names, becomes its number."""
-    return re.sub(r"[^\w\-. :/]", lambda found: f"_{ord(found[0]):x}_", name)[:_LONGEST_NAME]
+    """MLflow takes letters, digits, blanks and ``_-.:/``; anything else, as in class names, becomes its number.
+
+    So do slashes of a name that would be another one as a path, such as "a//b", which it refuses.
+    """
+    is_path = posixpath.normpath(name) == name and not name.startswith(("/", "../"))
+    others = r"[^\w\-. :/]" if is_path else r"[^\w\-. :]"
+    return re.sub(others, lambda found: f"_{ord(found[0]):x}_", name)[:_LONGEST_NAME]
 
 
 def _tracking_uri() -> str | None:

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 from smca.data.sources.coco_json import load_coco_json
 from smca.errors import InputError
+from smca.text import printable
 
 
 class CocoIds:
@@ -43,16 +44,18 @@ class CocoIds:
             raise InputError(
                 f"{path} is no COCO json with 'images' and 'categories' ({type(error).__name__}: {error})"
             ) from error
-        names = [name for _, name in categories]
-        if class_names and names != list(class_names):
+        # The model's have been through this when its description was read.
+        names = [printable(name) for _, name in categories]
+        known = [printable(name) for name in class_names]
+        if known and names != known:
             differing = [
                 f"{theirs!r} instead of {ours!r}"
-                for theirs, ours in zip(names, class_names, strict=False)
+                for theirs, ours in zip(names, known, strict=False)
                 if theirs != ours
             ]
             difference = f", such as {differing[0]}" if differing else ""
             raise InputError(
-                f"{path} has {len(names)} categories, which are not the model's {len(class_names)} classes"
+                f"{path} has {len(names)} categories, which are not the model's {len(known)} classes"
                 f"{difference}"
             )
         return cls(images=images, category_ids=[i for i, _ in categories], source=str(path))
