@@ -63,6 +63,12 @@ def test_a_file_that_cannot_be_loaded(tmp_path, text, reason):
     assert "\n" not in str(error.value)
 
 
+def test_the_line_is_that_of_the_error_and_not_of_the_call(tmp_path):
+    text = "def model_of():\n    return undefined_name\n\n\nmodel = model_of()\n"
+    with pytest.raises(ValueError, match=r"line 2 cannot be loaded"):
+        load_config_file(write(tmp_path, text))
+
+
 @pytest.mark.parametrize("left_out", PARTS)
 def test_a_part_is_missing(tmp_path, left_out):
     text = "\n".join(f"{name} = dict(a=1)" for name in PARTS if name != left_out)

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 
 import pytest
@@ -47,10 +48,11 @@ def training(folder, names, *, cut_off_after=None):
     return tiny_training(folder, extra_hooks=[Note(), record, *kill])
 
 
-def train_with_a_kill(folder, names, after=5):
-    """The last checkpoint is that of iteration 5."""
+def train_with_a_kill(folder, names, *, pause=0.0):
+    """The last checkpoint is that of iteration 5, where it ends."""
     with pytest.raises(Killed):
-        training(folder, names, cut_off_after=after).run(0, 10)
+        training(folder, names, cut_off_after=5).run(0, 10)
+    time.sleep(pause)
     return training(folder, names).resume(10)
 
 
@@ -90,6 +92,22 @@ def of_mlflow(client) -> tuple[dict[int, dict], object]:
     return dict(found), run
 
 
+def test_a_kill_is_told_and_iterations_that_are_done_again_are_not_sent_twice(
+    tmp_path, mlflow_store
+):
+    """The last checkpoint is that of iteration 5, so that 6 is done again."""
+    folder = tmp_path / "my_run"
+    with pytest.raises(Killed):
+        training(folder, ["mlflow"], cut_off_after=6).run(0, 10)
+    found, run = of_mlflow(mlflow_store)
+    assert set(found) == set(range(7))
+    assert run.info.status == "KILLED"
+    training(folder, ["mlflow"]).resume(10)
+    found, run = of_mlflow(mlflow_store)
+    assert set(found) == set(range(10))
+    assert run.info.status == "FINISHED"
+
+
 def test_a_local_mlflow_has_the_numbers_of_metrics_json(tmp_path, mlflow_store):
     folder = tmp_path / "my_run"
     folder.mkdir()
@@ -113,7 +131,8 @@ def test_an_offline_wandb_has_the_numbers_of_metrics_json(tmp_path, monkeypatch)
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder = tmp_path / "my_run"
-    train_with_a_kill(folder, ["wandb"])
+    # W&B names folders by the second, and no training is resumed within one.
+    train_with_a_kill(folder, ["wandb"], pause=1.1)
     # Each process that goes on leaves a folder of the same run, which `wandb sync` brings together.
     number = json.loads((folder / "service_wandb.json").read_text())["run"]
     files = sorted((folder / "wandb").glob(f"offline-run-*-{number}/run-{number}.wandb"))

@@ -27,12 +27,18 @@ def test_the_command_writes_what_was_asked_for(exported, tmp_path, monkeypatch, 
     monkeypatch.setattr(exporter, "trace", lambda graph: asked.append(graph.detections))
     monkeypatch.setattr(exporter, "to_onnx", lambda *_: onnx.load(part.path))
     # The file that stands in for all has 9.
-    monkeypatch.setattr(exporter, "refuse_other_detections", lambda *_, **__: None)
+    checked = []
+    monkeypatch.setattr(
+        exporter,
+        "refuse_other_detections",
+        lambda graph, *_, **__: checked.append(graph.detections),
+    )
     options = ["--weights", str(part.checkpoint), "--output", str(path)]
     assert main(options) == 0
     assert "logits: largest difference" in capsys.readouterr().out
     assert main([*options, "--detections"]) == main([*options, "--detections", "5"]) == 0
     assert asked == [None, 100, 5]
+    assert checked == [100, 5]
     assert path.read_bytes() == part.path.read_bytes()
 
 

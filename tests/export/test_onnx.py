@@ -146,6 +146,12 @@ def test_a_number_that_is_none_is_refused():
         comparison.refuse_difference(nan)
 
 
+def test_of_two_draws_the_one_that_is_a_number_counts():
+    nan, found = np.full((2, 2, 1), np.nan), np.full((2, 2, 1), 0.5)
+    np.testing.assert_array_equal(comparison._better(nan, found), found)
+    np.testing.assert_array_equal(comparison._better(found, nan), found)
+
+
 @pytest.mark.parametrize("output", ["scores", "classes", "pixel_boxes"])
 def test_detections_that_are_not_those_of_the_raw_outputs_are_refused(exported, output):
     part = exported("smca_single_scale")

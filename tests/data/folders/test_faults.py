@@ -11,6 +11,7 @@ from helpers.custom_data import write_data_set
 from helpers.other_formats import write_voc, write_yolo
 from smca.data import load_custom_dataset
 from smca.data.folders.xml_tree import parse_xml
+from smca.data.folders.yolo import label_file
 from smca.data.sources.coco_source import find_source
 from smca.data_check import check_dataset, fix_dataset
 
@@ -53,6 +54,7 @@ LINES = [
     ("0 -0.5 0.5 0.2 0.2", "has -0.5, but boxes are in shares"),
     ("0 nan 0.5 0.2 0.2", "has nan, but boxes are in shares"),
     ("0 120 50 30 20", "has 120, but boxes are in shares"),
+    ("3 0.5 0.5 0.2 0.2", "has class 3, but names in data.yaml has 3 classes (0 to 2)"),
     ("7 0.5 0.5 0.2 0.2", "has class 7, but names in data.yaml has 3 classes (0 to 2)"),
     ("-1 0.5 0.5 0.2 0.2", "has class -1, but names in data.yaml has 3 classes (0 to 2)"),
     ("0.5 0.5 0.5 0.2 0.2", "has class 0.5, which is no whole number"),
@@ -332,3 +334,16 @@ def test_why_no_annotation_can_be_read(voc):
     for path in (voc / "Annotations").iterdir():
         path.write_text("")
     assert "Annotations/a.xml: it is empty" in error_of(voc)
+
+
+def test_the_last_folder_of_images_has_the_labels_beside_it():
+    assert label_file("/my/images/of/images/train/a.b.jpg") == "/my/images/of/labels/train/a.b.txt"
+    assert label_file("/my/photos/a.jpg") == "/my/photos/a.txt"
+
+
+def test_a_folder_with_endings_in_capitals_is_one_of_voc(voc, tmp_path):
+    together = tmp_path / "together"
+    shutil.copytree(voc / "JPEGImages", together)
+    for path in (voc / "Annotations").iterdir():
+        shutil.copy(path, together / f"{path.stem}.XML")
+    assert len(load(together)) == 3
