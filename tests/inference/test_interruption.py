@@ -41,6 +41,14 @@ def _one_at_a_time(monkeypatch):
     monkeypatch.setattr(Predictor, "_batch_size_of", lambda self, pending: 1)
 
 
+@pytest.fixture(autouse=True)
+def _nobody_ignores_hangups():
+    """The tests may run under nohup, which the command then respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def run(weights, photos, folder):
     files = ["--json", str(folder / "r.json"), "--csv", str(folder / "r.csv")]
     options = ["--weights", weights, "--device", "cpu", "--threshold", "0"]
