@@ -11,7 +11,7 @@ class Setting:
         backbone: depth and channels of the stem of the ResNet that its runs start from.
         train, test, held_out: names of data sets; rates are chosen on ``held_out``.
         steps, images: length of a run, and images of a step.
-        evaluations: evenly over a run.
+        evaluations: evenly over a run, at steps that have their numbers written: multiples of 20.
         overrides: of the experiments' fields.
         detr_overrides: of the fields that Faster R-CNN does not have, or has under other names.
         rcnn_overrides: of Faster R-CNN's.
@@ -72,12 +72,21 @@ def _of_side(side: int, **changes) -> Setting:
         "test": f"digits{side}_val",
         "held_out": f"digits{side}_heldout_train",
     }
-    return replace(_SMALL, **names, prior_overrides=_prior_of(side), **changes)
+    # The experiments' test images are resized to the bundled digits' 128 pixels.
+    resize = "dataloader.test.mapper.augmentations.0"
+    size = (f"{resize}.short_edge_length={side}", f"{resize}.max_size={side}")
+    return replace(
+        _SMALL,
+        **names,
+        overrides=(*_SMALL.overrides, *size),
+        prior_overrides=_prior_of(side),
+        **changes,
+    )
 
 
 SETTINGS = {
     "small": _SMALL,
-    "scales": _of_side(256, evaluations=3),
+    "scales": _of_side(256, evaluations=2),
     "large": _of_side(
         384,
         backbone=(50, 64),

@@ -135,3 +135,18 @@ def test_what_is_left_of_a_sweep_and_its_outcome(make_record):
     assert sweep_runs("smca", results) == ([], 2.0)
     # Another variant's runs are not counted.
     assert len(sweep_runs("detr", results)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    "run",
+    [next(planned([part], (), ())) for part in PARTS if part != SWEEP],
+    ids=lambda run: run.name,
+)
+def test_images_are_tested_at_their_own_size_and_evaluated_where_numbers_are_written(run, tmp_path):
+    side = {"small": 128, "scales": 256, "large": 384}[PARTS[run.part].setting]
+
+    cfg = experiment(run, output_dir=tmp_path, device="cpu", backbone=None)
+
+    (resize,) = cfg.dataloader.test.mapper.mapper.augmentations
+    assert resize.short_edge_length == resize.max_size == side
+    assert cfg.train.evaluation.period % cfg.train.log_period == 0
