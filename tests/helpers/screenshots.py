@@ -29,7 +29,8 @@ _TILE, _MOST = 32, 0.04
 # pictures grey areas. Tests of their own look at what is in pictures.
 _STYLE = """
 @font-face { font-family: Made; src: url(data:font/ttf;base64,%s); }
-* { font-family: Made !important; font-weight: 400 !important; font-style: normal !important; }
+* { font-family: Made !important; font-weight: 400 !important; font-style: normal !important;
+  text-rendering: geometricPrecision !important; }
 img { object-position: -9999px 0 !important; background: #999 !important; }
 input { appearance: none; width: 1rem; height: 1rem; padding: 0 !important; }
 """
