@@ -1,7 +1,6 @@
-"""The page, in a real browser where one is installed."""
+"""The page as a file; tests/visualization/test_pages_in_browser.py opens one."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from smca.attention_view.models import NamedModel
 from smca.attention_view.page import SeenImage, write_attention_page
 from smca.attention_view.survey import look_at_images, summarize
 from smca.inference import Predictor
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -71,26 +68,3 @@ def test_an_attention_that_cannot_be_shown_is_said(tmp_path):
 class NoCoAttention(nn.Module):
     def forward(self, query, levels, prior=None):
         return query
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed")
-@pytest.mark.parametrize("width", [1280, 400])
-def test_keyboard_chooses_and_nothing_is_wider_than_the_window(page_file, width):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("canvas")
-        before = page.locator("#models").screenshot()
-        page.get_by_role("radio", name="all").first.focus()
-        page.keyboard.press("ArrowRight")
-        assert "head 1" in page.locator("#state").text_content()
-        assert page.locator("#models").screenshot() != before
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for radio in page.get_by_role("radio").all():
-            assert radio.evaluate("it => it.labels.length") == 1
-        assert not errors
-        browser.close()

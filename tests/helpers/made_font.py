@@ -8,17 +8,17 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 _UNITS = 1000
 
 
-def make_font(path: Path, letters: str, *, family: str = "Made") -> Path:
-    """A TrueType file that has ``letters`` and the blank."""
+def make_font(path: Path, letters: str, *, family: str = "Made", width: int = _UNITS) -> Path:
+    """A TrueType file that has ``letters`` and the blank, each ``width`` thousandths of the size wide."""
     names = {ord(letter): f"u{ord(letter):05X}" for letter in f"{letters} "}
     builder = FontBuilder(_UNITS, isTTF=True)
     builder.setupGlyphOrder([".notdef", *names.values()])
     builder.setupCharacterMap(names)
-    square = _square()
+    square = _square(width)
     glyphs = {name: square for code, name in names.items() if code != 0x20}
     empty = TTGlyphPen(None).glyph()
     builder.setupGlyf({".notdef": empty, names[0x20]: empty, **glyphs})
-    widths = dict.fromkeys([".notdef", *names.values()], (_UNITS, 0))
+    widths = dict.fromkeys([".notdef", *names.values()], (width, 0))
     builder.setupHorizontalMetrics(widths)
     builder.setupHorizontalHeader(ascent=900, descent=-100)
     builder.setupNameTable({"familyName": family, "styleName": "Regular"})
@@ -28,10 +28,11 @@ def make_font(path: Path, letters: str, *, family: str = "Made") -> Path:
     return path
 
 
-def _square():
+def _square(width: int):
+    left, right = width // 10, width - width // 10
     pen = TTGlyphPen(None)
-    pen.moveTo((100, 0))
-    for corner in ((100, 800), (900, 800), (900, 0)):
+    pen.moveTo((left, 0))
+    for corner in ((left, 800), (right, 800), (right, 0)):
         pen.lineTo(corner)
     pen.closePath()
     return pen.glyph()
