@@ -84,8 +84,11 @@ def test_keyboard_goes_through_the_report_in_order(files, browser, width):
         page.keyboard.press("Enter")
         page.wait_for_function(IN_SIGHT, arg=sections[-1], timeout=5000)
         # Tables that are wider than the window are scrolled with arrows, so the focus has to reach them.
-        inside = page.locator(".scroll").evaluate_all("all => all.every(it => it.tabIndex === 0)")
-        assert inside
+        reachable = page.locator("table").evaluate_all(
+            "all => all.map(it => it.closest('.scroll')?.tabIndex === 0)"
+        )
+        assert reachable
+        assert all(reachable)
 
 
 IN_SIGHT = """id => {
