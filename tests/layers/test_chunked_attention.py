@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from smca.layers import attention
+from smca.layers import MultiheadAttention, SeparableBias, attention, separable_log_prior
 from smca.layers import chunked_attention as chunked
-from smca.layers.attention import MultiheadAttention
 
 
 def drawn(*shape):
@@ -118,3 +117,93 @@ def test_gradients_under_autocast_are_not_rounded():
         found = torch.autograd.grad(chunked.chunked_attention(*parts).square().sum(), parts)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def written_out(query, key, value, bias):
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+@pytest.mark.parametrize("heads", [3, 1])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_bias_in_two_terms_equals_the_dense_one_in_values_and_gradients(
+    monkeypatch, heads, padded
+):
+    monkeypatch.setattr(chunked, "_BLOCK_LOGITS", 4 * 15)
+    torch.manual_seed(0)
+    query, key, value = drawn(2, 3, 11, 6), drawn(2, 3, 15, 6), drawn(2, 3, 15, 5)
+    allowed = torch.ones(2, 1, 1, 15, dtype=torch.bool)
+    allowed[1, ..., 9:] = not padded
+    bias = SeparableBias(drawn(2, heads, 11, 3), drawn(2, heads, 11, 5), allowed)
+    inputs = (query, key, value, *bias.terms)
+
+    row = torch.zeros(2, 15, dtype=torch.float64).masked_fill(~allowed[:, 0, 0], -torch.inf)
+    result = chunked.chunked_attention(query, key, value, key_bias=row, bias=bias)
+
+    expected = written_out(query, key, value, bias.dense())
+    torch.testing.assert_close(result, expected, atol=1e-12, rtol=0)
+    slope = torch.randn_like(result)
+    found = torch.autograd.grad(result, inputs, slope)
+    for mine, other in zip(found, torch.autograd.grad(expected, inputs, slope), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_a_bias_in_two_terms_with_dropout(monkeypatch):
+    """Seen through values that are an identity: what is kept of the biased softmax, and its gradient."""
+    monkeypatch.setattr(chunked, "_BLOCK_LOGITS", 4 * 15)
+    torch.manual_seed(0)
+    query, key = drawn(2, 3, 11, 6), drawn(2, 3, 15, 6)
+    value = torch.eye(15, dtype=torch.float64).expand(2, 3, -1, -1)
+    bias = SeparableBias(drawn(2, 3, 11, 3), drawn(2, 3, 11, 5))
+    inputs = (query, key, *bias.terms)
+
+    kept = chunked.chunked_attention(query, key, value, bias=bias, dropout=0.3)
+
+    full = written_out(query, key, value, bias.dense())
+    factor = (kept / full).detach()
+    assert 0.2 < (factor == 0).double().mean() < 0.4
+    dropped, others = factor[factor == 0], factor[factor != 0]
+    torch.testing.assert_close(others, torch.full_like(others, 1 / 0.7), atol=1e-4, rtol=0)
+    assert len(dropped) + len(others) == factor.numel()
+    slope = torch.randn_like(kept)
+    found = torch.autograd.grad(kept, inputs, slope)
+    for mine, other in zip(found, torch.autograd.grad(full * factor, inputs, slope), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
+def test_a_prior_far_off_the_map_neither_overflows_nor_underflows():
+    bias = separable_log_prior(
+        torch.full((1, 5, 2, 2), 1000.0, requires_grad=True), torch.full((1, 5, 2, 2), 2.0), (3, 4)
+    )
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, n, 4, requires_grad=True) for n in (5, 12, 12))
+    result = chunked.chunked_attention(query, key, value, bias=bias)
+    nearest = value[:, :, -1:].expand_as(result)
+    torch.testing.assert_close(result, nearest)
+    grads = torch.autograd.grad(result.sum(), [query, key, value, *bias.terms])
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize(
+    ("training", "gradients", "dropout", "chunks"),
+    [(True, True, 0.0, 1), (True, True, 1e-9, 1), (False, False, 0.1, 0), (True, True, 1.0, 0)],
+)
+def test_a_prior_takes_blocks_where_it_has_a_gradient(
+    monkeypatch, training, gradients, dropout, chunks
+):
+    calls = []
+    real = chunked.chunked_attention
+    monkeypatch.setattr(
+        attention, "chunked_attention", lambda *a, **k: calls.append(k) or real(*a, **k)
+    )
+    torch.manual_seed(0)
+    layer = MultiheadAttention(16, 4, dropout=dropout).train(training)
+    terms = [torch.randn(2, 4, 256, n, requires_grad=gradients) for n in (8, 32)]
+    allowed = torch.ones(2, 1, 1, 256, dtype=torch.bool)
+    allowed[1, ..., 200:] = False
+    x = torch.randn(2, 256, 16)
+    with torch.set_grad_enabled(gradients):
+        result = layer(x, x, x, SeparableBias(*terms, allowed))
+    assert len(calls) == chunks
+    if dropout < 1:
+        expected = layer.eval()(x, x, x, SeparableBias(*terms, allowed).dense())
+        torch.testing.assert_close(result, expected)

@@ -7,14 +7,14 @@ Points are always (x, y), sizes of maps always (h, w). In a padding mask True me
 """
 
 from .attention import CoAttention, MultiheadAttention
-from .coordinate_encoding import sine_coordinate_encoding
 from .deformable_attention import DeformableAttention
-from .gaussian_prior import gaussian_log_prior
+from .gaussian_prior import gaussian_log_prior, separable_log_prior
 from .initialization import xavier_uniform_matrices_
 from .mlp import MLP, FeedForward
-from .position_encoding import sine_position_encoding
 from .precision import at_least_float32, full_precision
 from .recomputation import run_layer
+from .separable_bias import SeparableBias
+from .sine_encoding import sine_coordinate_encoding, sine_position_encoding
 
 __all__ = [
     "MLP",
@@ -22,10 +22,12 @@ __all__ = [
     "DeformableAttention",
     "FeedForward",
     "MultiheadAttention",
+    "SeparableBias",
     "at_least_float32",
     "full_precision",
     "gaussian_log_prior",
     "run_layer",
+    "separable_log_prior",
     "sine_coordinate_encoding",
     "sine_position_encoding",
     "xavier_uniform_matrices_",

@@ -6,6 +6,7 @@ from smca.errors import InputError
 
 from .chunked_attention import MIN_LOGITS, chunked_attention
 from .precision import at_least_float32
+from .separable_bias import SeparableBias
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
@@ -56,26 +57,34 @@ class MultiheadAttention(nn.Module):
         """(B, N, C) twice -> (B, H, N, D) twice."""
         return self._project(key, 1), self._project(value, 2)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | SeparableBias | None
+    ) -> Tensor:
         """Softmax attention of projected heads.
 
         Args:
             query: (B, H, Q, D).
             key, value: (B, H, N, D).
             bias: broadcastable to (B, H, Q, N); a float is added to the logits, a bool is True where a key may be
-                attended to.
+                attended to. One in two terms is computed with where that is faster, and is a float elsewhere.
 
         Returns:
             (B, H, Q, D).
         """
+        dropout = self.dropout if self.training else 0.0
+        if _takes_chunks(query, key, bias, dropout):
+            terms = bias if isinstance(bias, SeparableBias) else None
+            allowed = bias if terms is None else terms.allowed
+            key_bias = None if allowed is None else _key_bias(allowed, query, key)
+            return chunked_attention(
+                query, key, value, key_bias=key_bias, bias=terms, dropout=dropout
+            )
+        if isinstance(bias, SeparableBias):
+            bias = bias.dense()
         if bias is not None and bias.is_floating_point() and bias.dtype != query.dtype:
             # The largest logit of every query becomes 0, so that half precision neither overflows nor rounds
             # where the weights are; a softmax does not see the shift.
             bias = (bias - bias.amax(-1, keepdim=True).detach()).to(query.dtype)
-        dropout = self.dropout if self.training else 0.0
-        if _takes_chunks(query, key, bias, dropout):
-            key_bias = None if bias is None else _key_bias(bias, query, key)
-            return chunked_attention(query, key, value, key_bias=key_bias, dropout=dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 
     def attention_weights(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,16 +122,17 @@ class MultiheadAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _takes_chunks(query: Tensor, key: Tensor, bias: Tensor | None, dropout: float) -> bool:
+def _takes_chunks(
+    query: Tensor, key: Tensor, bias: Tensor | SeparableBias | None, dropout: float
+) -> bool:
     """Whether the fused kernel cannot run and blocks are faster than the plain one."""
-    if (
-        query.device.type != "cpu"
-        or not 0 < dropout < 1
-        or query.shape[2] * key.shape[2] < MIN_LOGITS
-    ):
+    if query.device.type != "cpu" or query.shape[2] * key.shape[2] < MIN_LOGITS or dropout >= 1:
         return False
+    if isinstance(bias, SeparableBias):
+        return dropout > 0 or (torch.is_grad_enabled() and bias.requires_grad)
     # A mask of keys is a row that all queries share.
-    return bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))
+    is_key_mask = bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))
+    return dropout > 0 and is_key_mask
 
 
 def _key_bias(allowed: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -166,7 +176,7 @@ class CoAttention(MultiheadAttention):
         query: Tensor,
         keys: list[Tensor],
         values: list[Tensor],
-        biases: list[Tensor | None],
+        biases: list[Tensor | SeparableBias | None],
         level_weights: Tensor | None = None,
     ) -> Tensor:
         """Attend to the cells of all levels, each with its own projections and bias.
@@ -174,7 +184,7 @@ class CoAttention(MultiheadAttention):
         Args:
             query: (B, Q, C).
             keys, values: S tensors (B, N_s, C) each.
-            biases: S additive logits, broadcastable to (B, H, Q, N_s), or None.
+            biases: of S levels, as in :meth:`MultiheadAttention.attend`.
             level_weights: (B, Q, S) scale-selection weights alpha, summing to 1; None weighs all levels equally.
 
         Returns:

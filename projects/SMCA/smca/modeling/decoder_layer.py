@@ -1,8 +1,15 @@
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from smca.layers import CoAttention, FeedForward, MultiheadAttention, xavier_uniform_matrices_
+from smca.layers import (
+    CoAttention,
+    FeedForward,
+    MultiheadAttention,
+    SeparableBias,
+    xavier_uniform_matrices_,
+)
 
 from .records import FeatureLevel
 
@@ -13,8 +20,8 @@ class Prior(Protocol):
     level_weights: Tensor | None
     """(B, Q, S) weights of the levels, summing to 1; None weighs them equally."""
 
-    def bias(self, index: int, level: FeatureLevel) -> Tensor | None:
-        """Additive logits for the cells of one level, (B, H or 1, Q, N); None for none."""
+    def bias(self, index: int, level: FeatureLevel) -> Tensor | SeparableBias | None:
+        """Additive logits for the cells of one level, (B, H or 1, Q, N) or in two terms; None for none."""
 
 
 class LevelCoAttention(CoAttention):
@@ -66,19 +73,25 @@ class LevelCoAttention(CoAttention):
             key, _ = self.project_level(s, level.tokens + level.position, level.tokens)
             before = self.attention_weights(projected, key, level.attention_mask)
             bias = _masked_bias(s, level, prior)
+            if isinstance(bias, SeparableBias):
+                bias = bias.dense()
             if bias is not None and bias.is_floating_point():
                 bias = bias[:, :, chosen]
             maps.append((before, self.attention_weights(projected, key, bias)))
         return maps
 
 
-def _masked_bias(index: int, level: FeatureLevel, prior: Prior | None) -> Tensor | None:
+def _masked_bias(
+    index: int, level: FeatureLevel, prior: Prior | None
+) -> Tensor | SeparableBias | None:
     """Logarithm of the prior with padded cells at minus infinity; without a prior only the padding mask."""
     bias = None if prior is None else prior.bias(index, level)
     if bias is None:
         return level.attention_mask
     if level.attention_mask is None:
         return bias
+    if isinstance(bias, SeparableBias):
+        return replace(bias, allowed=level.attention_mask)
     return bias.masked_fill(~level.attention_mask, float("-inf"))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from smca.errors import InputError
-from smca.layers import MLP, gaussian_log_prior, xavier_uniform_matrices_
+from smca.layers import MLP, SeparableBias, separable_log_prior, xavier_uniform_matrices_
 
 from .records import FeatureLevel
 
@@ -40,13 +40,16 @@ class SpatialPrior:
         """(1, B, Q, 2) logits that the boxes of all layers are predicted relative to."""
         return self.center_logits[None]
 
-    def bias(self, index: int, level: FeatureLevel) -> Tensor:
-        """(B, H, Q, N) logarithm of the prior over the cells of one level."""
-        return self.log_prior(index, level.size)
+    def bias(self, index: int, level: FeatureLevel) -> SeparableBias:
+        """Logarithm of the prior over the cells of one level, equation (4)."""
+        return self._log_prior(index, level.size)
 
     def log_prior(self, level: int, size: tuple[int, int]) -> Tensor:
         """Equation (4) for one level of (h, w) cells -> (B, H, Q, h * w)."""
-        return gaussian_log_prior(
+        return self._log_prior(level, size).dense()
+
+    def _log_prior(self, level: int, size: tuple[int, int]) -> SeparableBias:
+        return separable_log_prior(
             self.centers[level], self.scales[level], size, beta=self.betas[level]
         )
 
@@ -147,7 +150,7 @@ class SpatialModulation(PerLayerModulation):
             per_head: an offset and scales of its own for every head.
             scale: "fixed" is the constant 1, "single" one scale for both axes, "independent" one for each.
             scale_selection: equation (7); without it levels weigh the same.
-            beta: bandwidth at stride 32, see :func:`smca.layers.gaussian_log_prior`.
+            beta: bandwidth at stride 32, see :func:`smca.layers.separable_log_prior`.
 
         Raises:
             InputError: for an unknown ``scale`` or a ``beta`` that is not positive.

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from smca.errors import InputError
 
+from .precision import at_least_float32
+
 
 def sine_position_encoding(
     padding_mask: Tensor,
@@ -48,3 +50,23 @@ def sine_position_encoding(
         return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
     return torch.cat((encode_axis(1), encode_axis(2)), dim=-1).permute(0, 3, 1, 2)
+
+
+def sine_coordinate_encoding(
+    coordinates: Tensor, channels: int, *, temperature: float = 10000.0
+) -> Tensor:
+    """Sine code of single coordinates, as :func:`sine_position_encoding` has it for cells.
+
+    Args:
+        coordinates: (..., P) in [0, 1].
+        channels: of each coordinate, an even number; even ones are sines, odd ones cosines.
+        temperature: ratio of the longest to the shortest wave.
+
+    Returns:
+        (..., P * channels), coordinates behind each other in the order given, at least float32.
+    """
+    coordinates = at_least_float32(coordinates)
+    steps = torch.arange(channels // 2, dtype=coordinates.dtype, device=coordinates.device)
+    frequency = temperature ** (-2 * steps / channels)
+    angle = (2 * math.pi * coordinates)[..., None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3)
