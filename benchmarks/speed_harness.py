@@ -13,7 +13,7 @@ import torch
 from surroundings import surroundings
 from torch.profiler import ProfilerActivity, profile
 
-from smca.analysis.latency import measure_in_turns
+from smca.analysis.latency import WARM_UP_ROUNDS, measure_in_turns
 from smca.whole_file import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,21 +40,31 @@ def benchmark_arguments(description: str, output: str) -> argparse.Namespace:
 
 
 def compare(
-    calls: Mapping[str, Callable[[], Any]], *, baseline: str, rounds: int, clock: str
+    calls: Mapping[str, Callable[[], Any]],
+    *,
+    baseline: str,
+    rounds: int,
+    clock: str,
+    warm_up: int = WARM_UP_ROUNDS,
+    synchronize: Callable[[], None] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Time variants in turns, after a warm-up of each.
+    """Time variants in turns, after warm-ups of each.
 
     Args:
         calls: by name.
         baseline: the name that the others are divided by, round by round, so that what slows a round slows both.
         rounds: at least 2.
         clock: of :data:`CLOCKS`.
+        warm_up: rounds that do not count.
+        synchronize: waits for the device before the clock is read.
 
     Returns:
         By name: "ms" (median), "ms_low" and "ms_high" (quartiles), and of its time over the baseline's "ratio"
         (median over rounds), "ratio_low" and "ratio_high" (quartiles).
     """
-    seconds = measure_in_turns(calls, repeat=rounds, clock=CLOCKS[clock])
+    seconds = measure_in_turns(
+        calls, repeat=rounds, clock=CLOCKS[clock], warm_up=warm_up, synchronize=synchronize
+    )
     report = {}
     for name, times in seconds.items():
         ratios = [a / b for a, b in zip(times, seconds[baseline], strict=True)]

@@ -16,14 +16,16 @@ def measure_in_turns(
     calls: Mapping[str, Callable[[], object]],
     *,
     repeat: int,
+    warm_up: int = WARM_UP_ROUNDS,
     synchronize: Callable[[], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each call, one of every call per round, after two rounds that do not count.
+    """Seconds of each call, one of every call per round, after a few rounds that do not count.
 
     Args:
         calls: what to time, by name.
         repeat: rounds.
+        warm_up: rounds before them.
         synchronize: waits for the device before the clock is read.
         clock: seconds.
 
@@ -34,13 +36,13 @@ def measure_in_turns(
         raise InputError(f"latency needs at least one repetition, got {repeat}")
     wait = synchronize or (lambda: None)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(WARM_UP_ROUNDS + repeat):
+    for round_number in range(warm_up + repeat):
         for name, call in calls.items():
             wait()
             start = clock()
             call()
             wait()
-            if round_number >= WARM_UP_ROUNDS:
+            if round_number >= warm_up:
                 seconds[name].append(clock() - start)
     return seconds
 
