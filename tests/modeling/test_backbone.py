@@ -138,3 +138,46 @@ def test_frozen_stages_have_no_gradient():
 def test_errors(options, words):
     with pytest.raises(ValueError, match=words):
         build_resnet(**options)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("size", [(64, 96), (65, 35)])
+def test_features_and_gradients_do_not_depend_on_the_memory_layout(depth, size):
+    torch.manual_seed(0)
+    backbone = build_resnet(depth=depth, out_features=("res4", "res5"), stem_channels=32)
+    with torch.no_grad():
+        for module in backbone.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.running_var.fill_(3.0)
+    pixels = torch.randn(2, 3, *size)
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        features = backbone(pixels.contiguous(memory_format=layout))
+        assert features["res5"].is_contiguous(memory_format=layout)
+        sum(x.square().sum() for x in features.values()).backward()
+        grads = {n: p.grad for n, p in backbone.named_parameters() if p.requires_grad}
+        results.append({**features, **grads})
+        backbone.zero_grad(set_to_none=True)
+    assert any("shortcut.weight" in name for name in results[0])
+    for name, expected in results[0].items():
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(results[1][name], expected, atol=1e-4 * scale, rtol=0)
+
+
+def test_a_strided_projection_never_trains_as_such(monkeypatch):
+    """oneDNN's backward pass of it writes out of bounds where channels are last."""
+    seen = []
+    real = nn.functional.conv2d
+
+    def watched(x, weight, bias=None, stride=(1, 1), *rest):
+        seen.append((tuple(weight.shape[2:]), tuple(stride)))
+        return real(x, weight, bias, stride, *rest)
+
+    monkeypatch.setattr(nn.functional, "conv2d", watched)
+    backbone = build_resnet(depth=50)
+    backbone(torch.randn(1, 3, 64, 64))
+    assert ((3, 3), (2, 2)) in seen
+    assert ((1, 1), (2, 2)) not in seen
+    with torch.no_grad():
+        backbone(torch.randn(1, 3, 64, 64))
+    assert ((1, 1), (2, 2)) in seen

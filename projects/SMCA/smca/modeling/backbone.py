@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
+import torch
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import Backbone, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor
@@ -22,7 +23,12 @@ BLOCKS_PER_STAGE = {
 
 
 class IsolatingResNet(ResNet):
-    """Detectron2's ResNet that can give every image of a padded batch the features that it has alone."""
+    """Detectron2's ResNet that can give every image of a padded batch the features that it has alone.
+
+    On a CPU it trains in any memory layout, see :func:`_shortcut`.
+    """
+
+    trains_channels_last = True
 
     def forward(self, pixels: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Features of a batch, of padded images as if they stood alone.
@@ -58,23 +64,40 @@ class _Stem(BasicStem):
 
 class _BasicBlock(BasicBlock):
     def forward(self, x: Tensor, border: Border | None = None) -> Tensor:
-        if border is None:
-            return super().forward(x)
-        out = F.relu_(border.zero_(self.conv1(x)))
+        zero = _unchanged if border is None else border.zero_
+        out = F.relu_(zero(self.conv1(x)))
         out = self.conv2(out)
-        out = out + (x if self.shortcut is None else self.shortcut(x))
-        return F.relu_(border.zero_(out))
+        out += _shortcut(self.shortcut, x)
+        return F.relu_(zero(out))
 
 
 class _BottleneckBlock(BottleneckBlock):
     def forward(self, x: Tensor, border: Border | None = None) -> Tensor:
-        if border is None:
-            return super().forward(x)
+        zero = _unchanged if border is None else border.zero_
         # The other convolutions are 1x1 and see no neighbours.
-        out = F.relu_(border.zero_(self.conv1(x)))
+        out = F.relu_(zero(self.conv1(x)))
         out = self.conv3(F.relu_(self.conv2(out)))
-        out = out + (x if self.shortcut is None else self.shortcut(x))
+        out += _shortcut(self.shortcut, x)
         return F.relu_(out)
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _shortcut(projection: Conv2d | None, x: Tensor) -> Tensor:
+    """A block's input as it is added to its output; the projection is a 1x1 convolution.
+
+    With a gradient on a CPU a strided one takes every second cell first: oneDNN's backward pass of a strided 1x1
+    convolution writes out of bounds where channels are last (torch 2.14).
+    """
+    if projection is None:
+        return x
+    if projection.stride == (1, 1) or x.is_cuda or not torch.is_grad_enabled():
+        return projection(x)
+    rows, columns = projection.stride
+    x = F.conv2d(x[:, :, ::rows, ::columns], projection.weight, projection.bias)
+    return x if projection.norm is None else projection.norm(x)
 
 
 NORMS = ("FrozenBN", "BN", "SyncBN", "GN")

@@ -188,9 +188,10 @@ class SMCA(nn.Module):
             The outputs, all L first or with ``last_layer_only`` 1, and what they were predicted from.
         """
         pixels = images.tensor
-        if pixels.is_cuda or not torch.is_grad_enabled():
-            # Faster convolutions, and flattening to tokens becomes a view. Not in training on a CPU: oneDNN's
-            # backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
+        safe = getattr(self.backbone, "trains_channels_last", False)
+        if safe or pixels.is_cuda or not torch.is_grad_enabled():
+            # Faster convolutions, and flattening to tokens becomes a view. Not where any backbone trains on a CPU:
+            # oneDNN's backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         return self.run_padded(
             pixels,
