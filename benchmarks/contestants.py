@@ -164,6 +164,10 @@ def _other(name: str) -> nn.Module:
         auxiliary_loss=True,
     )
     model = getattr(transformers, f"{prefix}ForObjectDetection")(config)
+    for name, parameter in model.named_parameters():
+        # Its own freezing looks for other names and leaves nothing to train; stem and first stage it is elsewhere.
+        if "backbone" in name and "encoder.stages.0." not in name and ".embedder." not in name:
+            parameter.requires_grad_(True)
     _tame(model)
     return model
 
