@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""One image at COCO's size, pixels to detections: the package's detectors beside written-down SMCA and other libraries'.
+"""One image at COCO's size, pixels to detections: the package's detectors beside written-down SMCA and others.
 
     python benchmarks/inference_speed.py --threads 2 --clock wall --rounds 5
 
