@@ -54,6 +54,10 @@ WANDB_REQUIRES = [
 MLFLOW_REQUIRES = [
     "mlflow-skinny>=2.10",
 ]
+BENCHMARKS_REQUIRES = [
+    # Detectors to measure beside.
+    "transformers>=5,<6",
+]
 DEMO_REQUIRES = [
     *PREDICT_REQUIRES,
     "scikit-learn>=1.3",
@@ -138,6 +142,7 @@ setup(
         "export": EXPORT_REQUIRES,
         "wandb": WANDB_REQUIRES,
         "mlflow": MLFLOW_REQUIRES,
+        "benchmarks": BENCHMARKS_REQUIRES,
         "demo": DEMO_REQUIRES,
         "dev": DEV_REQUIRES,
     },
