@@ -50,10 +50,7 @@ def attention(shape: str, name: str):
     if batch > 1:
         allowed = torch.ones(batch, cells, dtype=torch.bool)
         allowed[1, -PADDED:] = False
-        if name == BLOCKS:
-            options["key_bias"] = torch.zeros(batch, cells).masked_fill(~allowed, float("-inf"))
-        else:
-            options["attn_mask"] = allowed[:, None, None]
+        options["bias" if name == BLOCKS else "attn_mask"] = allowed[:, None, None]
 
     def call() -> None:
         torch.autograd.grad(KERNELS[name](*parts, **options).sum(), parts)

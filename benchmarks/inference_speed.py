@@ -7,7 +7,7 @@
 float32.
 """
 
-from contestants import NAMES, PRECISIONS, prediction
+from contestants import COCO_SIZE, NAMES, PRECISIONS, prediction
 from speed_harness import benchmark_arguments, compare, store
 
 BASELINE = "SMCA single-scale, written down, float32"
@@ -22,7 +22,7 @@ def main() -> None:
         for precision in PRECISIONS
     }
     times = compare(calls, baseline=BASELINE, warm_up=1, **settings)
-    store(args.output, {"image": [800, 1066], "times": times}, **settings)
+    store(args.output, {"image": COCO_SIZE, "times": times}, **settings)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 """
 
 import math
-import re
 
 import torch
 from detectron2.config import instantiate
+from drawn import keep_in_range
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from smca import model_zoo
+from smca.checkpoint.conversion.convert_released import convert_resnet
 from smca.layers import sine_position_encoding
 
 STRIDES = {"smca_single_scale_r50_50ep": (32,), "smca_r50_50ep": (16, 32, 64)}
@@ -20,66 +21,52 @@ STRIDES = {"smca_single_scale_r50_50ep": (32,), "smca_r50_50ep": (16, 32, 64)}
 
 _MULTI_BLOCK = 2  # of 2Intra-Multi-2Intra
 _BETA = 8.0
-_STAGES = {16: "layer3", 32: "layer4"}
-_TORCHVISION_NAMES = (
-    (r"^backbone\.stem\.conv1\.norm\.", "backbone.bn1."),
-    (r"^backbone\.stem\.", "backbone."),
-    (r"^backbone\.res(\d)\.", lambda found: f"backbone.layer{int(found[1]) - 1}."),
-    (r"\.shortcut\.norm\.", ".downsample.1."),
-    (r"\.shortcut\.", ".downsample.0."),
-    (r"\.conv(\d)\.norm\.", r".bn\1."),
-)
+# Stage of torchvision's and channels, by stride.
+_FEATURES = {16: ("layer3", 1024), 32: ("layer4", 2048)}
+_HEADS, _DROPOUT = 8, 0.1
 
 
 def package_and_plain(config: str) -> tuple[nn.Module, "PlainSMCA"]:
-    """The package's model with drawn weights, and the same written down, both in training mode.
+    """The package's model and the same written down, with the same drawn weights.
 
     Args:
         config: of :data:`STRIDES`.
     """
     torch.manual_seed(0)
     ours = instantiate(model_zoo.get_config(config).model)
-    with torch.no_grad():
-        for name, buffer in ours.named_buffers():
-            if name.endswith("running_var"):
-                buffer.fill_(4.0)  # activations of a drawn backbone stay in range
-        # Box layers start at 0; a difference behind them would not be seen.
-        nn.init.normal_(ours.heads.box.layers[-1].weight, std=0.02)
+    # Box layers start at 0; a difference behind them would not be seen.
+    nn.init.normal_(ours.heads.box.layers[-1].weight, std=0.02)
     plain = PlainSMCA(ours, STRIDES[config])
-    plain.load_state_dict(_torchvision_names(ours.state_dict()))
-    return ours.train(), plain.train()
-
-
-def _torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
-    for name, tensor in state.items():
-        for pattern, ours in _TORCHVISION_NAMES:
-            name = re.sub(pattern, ours, name)
-        renamed[name] = tensor
-    return renamed
+    keep_in_range(plain)
+    backbone = convert_resnet(plain.backbone.state_dict())
+    ours.load_state_dict({**ours.state_dict(), **backbone})
+    own = {name: x for name, x in plain.state_dict().items() if name.startswith("backbone.")}
+    behind = {name: x for name, x in ours.state_dict().items() if not name.startswith("backbone.")}
+    plain.load_state_dict({**own, **behind})
+    return ours, plain
 
 
 class PlainSMCA(nn.Module):
-    """Parts are named as the package's, so that ``load_state_dict`` says what is missing."""
+    """Parts behind the backbone are named as the package's, whose weights load."""
 
-    def __init__(self, model: nn.Module, strides: tuple[int, ...], num_heads: int = 8):
+    def __init__(self, model: nn.Module, strides: tuple[int, ...]):
         """``model`` says how wide and deep; nothing of it is kept."""
         super().__init__()
         dim = model.decoder.query_embedding.weight.shape[1]
-        hidden, dropout = model.decoder.layers[0].ffn.linear1.out_features, 0.1
-        attention = {"embed_dim": dim, "num_heads": num_heads, "dropout": dropout}
-        self.strides, self.num_heads, self.dropout = strides, num_heads, dropout
+        hidden, dropout = model.decoder.layers[0].ffn.linear1.out_features, _DROPOUT
+        attention = {"embed_dim": dim, "num_heads": _HEADS, "dropout": dropout}
+        self.strides = strides
         self.backbone = resnet50(norm_layer=FrozenBatchNorm2d)
         self.backbone.fc = nn.Identity()
         for part in (self.backbone.conv1, self.backbone.layer1):
             part.requires_grad_(False)
         self.neck = nn.Module()
         self.neck.projections = nn.ModuleList(
-            nn.Conv2d({16: 1024}.get(stride, 2048), dim, 1) if stride in _STAGES
-            # Coarser than any feature.
-            else nn.Conv2d(2048, dim, 3, stride=2, padding=1)
+            nn.Conv2d(_FEATURES[stride][1], dim, 1)
+            if stride in _FEATURES
+            else nn.Conv2d(_FEATURES[32][1], dim, 3, stride=2, padding=1)
             for stride in strides
-        )  # fmt: skip
+        )
         if len(strides) > 1:
             self.neck.level_embedding = nn.Parameter(torch.zeros(len(strides), dim))
         self.encoder = nn.Module()
@@ -97,7 +84,7 @@ class PlainSMCA(nn.Module):
         self.decoder.modulation = nn.Module()
         self.decoder.modulation.center = _MLP(dim, 2)
         self.decoder.modulation.layers = nn.ModuleList()
-        groups = 2 * num_heads * len(strides)
+        groups = 2 * _HEADS * len(strides)
         for _ in model.decoder.layers:
             layer, prior = nn.Module(), nn.Module()
             layer.self_attention = nn.MultiheadAttention(**attention, batch_first=True)
@@ -140,7 +127,7 @@ class PlainSMCA(nn.Module):
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = features[name] = getattr(body, name)(x)
         return [
-            projection(features[_STAGES.get(stride, "layer4")])
+            projection(features[_FEATURES[min(stride, 32)][0]])
             for stride, projection in zip(self.strides, self.neck.projections, strict=True)
         ]
 
@@ -193,7 +180,7 @@ class PlainSMCA(nn.Module):
         self, predictor: nn.Module, o_q: Tensor, center: Tensor, sizes: list[tuple[int, int]]
     ) -> list[Tensor]:
         """Equations (4) and (6), (B, H, Q, N) of each level."""
-        shape = (*o_q.shape[:2], len(sizes), self.num_heads, 2)
+        shape = (*o_q.shape[:2], len(sizes), _HEADS, 2)
         offset, scale = predictor.offset(o_q).view(shape), predictor.scale(o_q).view(shape)
         priors = []
         for s, (stride, (h, w)) in enumerate(zip(self.strides, sizes, strict=True)):
@@ -229,10 +216,10 @@ class PlainSMCA(nn.Module):
         return attention.out_proj(total.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (_HEADS, -1)).transpose(1, 2)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return F.dropout(x, _DROPOUT, self.training)
 
 
 class _FeedForward(nn.Module):

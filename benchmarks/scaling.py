@@ -1,81 +1,76 @@
 #!/usr/bin/env python
-"""Time and memory of full and single-scale SMCA as work grows, with the lines that theory predicts, as JSON and a plot.
+"""Time and memory of full and single-scale SMCA as work grows, beside the line of theory, as JSON and a plot.
 
     python benchmarks/scaling.py --threads 2 --clock wall --rounds 3
-    python benchmarks/scaling.py --draw     # the plot of the stored numbers alone
 
-Image sides from 480 to 1333, 100 to 900 queries, batches of 1 to 8 in prediction; 1 to 300 objects in a training step
-of single-scale SMCA at 480x640. Theory: with the operations of a prediction as :func:`flops` counts them, time is
-proportional to them; memory of what is not parameters is to the batch and to the cells. Every point is measured in
-a process of its own, so memory is its peak.
+Image sides from 480 to 1333, 100 to 900 queries and batches of 1 to 8 in prediction; 1 to 300 objects in a training
+step of single-scale SMCA at 480x640. Theory: time is in proportion to the operations of convolutions and matrix
+products that a call makes, which are counted. Every point is measured in a process of its own, so that memory is its
+peak.
 """
 
-import argparse
-import json
-import multiprocessing
 import statistics
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 from contestants import prediction, training_step
-from speed_harness import CLOCKS, RESULTS, benchmark_arguments, peak_memory_mb, store
+from speed_harness import CLOCKS, benchmark_arguments, in_new_process, peak_kb, store
 from torch.utils.flop_counter import FlopCounterMode
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 MODELS = ("SMCA single-scale", "SMCA")
+SMALL = (480, 640)
 # Of each series the models, what is called, and by the value on the axis how.
 SERIES = {
-    "longer side (pixels)": (MODELS, prediction, {s: {"size": (s * 3 // 4, s)} for s in (480, 640, 800, 1066, 1333)}),
-    "queries": (MODELS, prediction, {q: {"size": (480, 640), "num_queries": q} for q in (100, 300, 600, 900)}),
-    "batch": (MODELS, prediction, {b: {"size": (480, 640), "batch": b} for b in (1, 2, 4, 8)}),
+    "longer side (pixels)": (
+        MODELS,
+        prediction,
+        {side: {"size": (side * 3 // 4, side)} for side in (480, 640, 800, 1066, 1333)},
+    ),
+    "queries": (
+        MODELS,
+        prediction,
+        {count: {"size": SMALL, "num_queries": count} for count in (100, 300, 600, 900)},
+    ),
+    "batch": (
+        MODELS,
+        prediction,
+        {count: {"size": SMALL, "batch": count} for count in (1, 2, 4, 8)},
+    ),
     "objects, training step": (
         MODELS[:1],
         training_step,
-        {n: {"size": (480, 640), "batch": 1, "objects": n} for n in (1, 10, 100, 300)},
+        {count: {"size": SMALL, "objects": count} for count in (1, 10, 100, 300)},
     ),
-}  # fmt: skip
-PLOT = RESULTS / "scaling.png"
+}
 
 
 def main() -> None:
-    if "--draw" in sys.argv:
-        draw(RESULTS / "scaling.json")
-        return
     args = benchmark_arguments(__doc__, "scaling.json")
     settings = {"rounds": args.rounds, "clock": args.clock}
-    report: dict[str, dict] = {}
+    series: dict[str, dict] = {}
     for axis, (models, make_call, points) in SERIES.items():
-        report[axis] = {}
-        for model in models:
-            rows = report[axis][model] = []
+        series[axis] = {model: [] for model in models}
+        for model, rows in series[axis].items():
             for value, options in points.items():
-                row = measure(args, make_call, model, options) | {"at": value}
-                rows.append(row)
-                print(axis, model, row, flush=True)
-        store(args.output, {"series": report}, **settings)
-    draw(args.output)
+                row = in_new_process(measure, make_call, model, options, args.rounds, args.clock)
+                rows.append({"at": value, **row})
+                print(axis, model, rows[-1], flush=True)
+        store(args.output, {"series": series}, **settings)
+    draw(series, args.output.with_suffix(".png"))
 
 
-def measure(args: argparse.Namespace, make_call, model: str, options: dict) -> dict[str, float]:
-    seconds, gflops = in_new_process(timed, make_call, model, options, args.rounds, args.clock)
-    peak = peak_memory_mb(keyword_call, make_call, model, options)
-    return {
-        "ms": round(1000 * statistics.median(seconds), 1),
-        "peak_mb": round(peak, 1),
-        "gflops": gflops,
-    }
-
-
-def keyword_call(make_call, model: str, options: dict):
-    return make_call(model, **options)
-
-
-def timed(make_call, model: str, options: dict, rounds: int, clock: str) -> tuple[list, float]:
-    """Seconds of each round after a warm-up, and 10^9 multiplications and additions of a call."""
+def measure(
+    make_call: Callable, model: str, options: dict, rounds: int, clock: str
+) -> dict[str, float]:
+    """Milliseconds after a warm-up, MB that it adds to what the process held, and 10^9 operations of a call."""
     call, now = make_call(model, **options), CLOCKS[clock]
+    before = peak_kb()
+    call()
+    peak = peak_kb() - before
     with FlopCounterMode(display=False) as counted:
         call()
     seconds = []
@@ -83,36 +78,34 @@ def timed(make_call, model: str, options: dict, rounds: int, clock: str) -> tupl
         start = now()
         call()
         seconds.append(now() - start)
-    return seconds, round(counted.get_total_flops() / 1e9, 1)
+    return {
+        "ms": round(1000 * statistics.median(seconds), 1),
+        "peak_mb": round(peak / 1024, 1),
+        "gflop": round(counted.get_total_flops() / 1e9, 1),
+    }
 
 
-def in_new_process(function, *args):
-    """So that what one point leaves allocated does not help the next."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
-
-
-def draw(path: Path) -> None:
-    """Times above, memory below, measured points and dashed the line of theory through the first of them."""
-    series = json.loads(path.read_text())["series"]
+def draw(series: dict[str, dict], path: Path) -> None:
+    """Times above with the line of theory through the first point, dashed; memory below."""
     figure, axes = plt.subplots(
         2, len(series), figsize=(4 * len(series), 6.4), layout="constrained"
     )
     for column, (axis, models) in zip(axes.T, series.items(), strict=True):
-        for color, (model, rows) in zip(("C0", "C1"), models.items(), strict=False):
-            at = [row["at"] for row in rows]
+        for color, (model, rows) in enumerate(models.items()):
+            at, style = [row["at"] for row in rows], {"color": f"C{color}"}
             for plot, field in zip(column, ("ms", "peak_mb"), strict=True):
-                plot.plot(at, [row[field] for row in rows], "o-", color=color, label=model)
-            work = [rows[0]["ms"] * row["gflops"] / rows[0]["gflops"] for row in rows]
-            column[0].plot(at, work, "--", color=color, label="in proportion to operations")
+                plot.plot(at, [row[field] for row in rows], "o-", label=model, **style)
+            theory = [rows[0]["ms"] * row["gflop"] / rows[0]["gflop"] for row in rows]
+            column[0].plot(at, theory, "--", label="in proportion to operations", **style)
         column[1].set_xlabel(axis)
         for plot in column:
             plot.set_ylim(bottom=0)
             plot.grid(alpha=0.3)
     axes[0, 0].set_ylabel("milliseconds")
-    axes[1, 0].set_ylabel("peak MiB over inputs")
+    axes[1, 0].set_ylabel("peak MB over what was held")
     axes[0, 0].legend(fontsize=8)
-    figure.savefig(PLOT, dpi=90)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import instantiate
-from detectron2.structures import Boxes, Instances
+from drawn import drawn_image, keep_in_range
 from surroundings import surroundings
 
 from smca import model_zoo
@@ -72,22 +72,12 @@ def build(parts: str) -> torch.nn.Module:
     use_parts(config, parts)
     torch.manual_seed(0)
     model = instantiate(config)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_var"):
-            buffer.fill_(4.0)  # activations of a random backbone stay in range
+    keep_in_range(model)
     return model
 
 
 def image() -> dict:
-    generator = torch.Generator().manual_seed(0)
-    height, width = SIZE
-    corners = torch.rand(7, 2, 2, generator=generator) * 0.5
-    boxes = torch.cat([corners[:, 0], corners[:, 0] + 0.02 + corners[:, 1] * 0.9], dim=1)
-    instances = Instances(SIZE)
-    instances.gt_boxes = Boxes(boxes * torch.tensor([width, height] * 2))
-    instances.gt_classes = torch.randint(0, 80, (7,), generator=generator)
-    pixels = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-    return {"image": pixels, "instances": instances}
+    return drawn_image(SIZE, torch.Generator().manual_seed(0))
 
 
 def bytes_kept(model: torch.nn.Module) -> int:

@@ -6,6 +6,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,6 @@ def compare(
     rounds: int,
     clock: str,
     warm_up: int = WARM_UP_ROUNDS,
-    synchronize: Callable[[], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Time variants in turns, after warm-ups of each.
 
@@ -56,15 +56,12 @@ def compare(
         rounds: at least 2.
         clock: of :data:`CLOCKS`.
         warm_up: rounds that do not count.
-        synchronize: waits for the device before the clock is read.
 
     Returns:
         By name: "ms" (median), "ms_low" and "ms_high" (quartiles), and of its time over the baseline's "ratio"
         (median over rounds), "ratio_low" and "ratio_high" (quartiles).
     """
-    seconds = measure_in_turns(
-        calls, repeat=rounds, clock=CLOCKS[clock], warm_up=warm_up, synchronize=synchronize
-    )
+    seconds = measure_in_turns(calls, repeat=rounds, clock=CLOCKS[clock], warm_up=warm_up)
     report = {}
     for name, times in seconds.items():
         ratios = [a / b for a, b in zip(times, seconds[baseline], strict=True)]
@@ -98,28 +95,28 @@ def peak_memory_mb(make_call: Callable[..., Callable[[], Any]], *args: Any) -> f
         make_call: of a module's top level; called in the new process, builds the inputs and returns the call.
         args: of ``make_call``.
     """
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_report_peak, args=(sending, torch.get_num_threads(), make_call, args)
-    )
-    process.start()
-    sending.close()
-    try:
-        return receiving.recv()
-    finally:
-        process.join()
+    return in_new_process(_added_peak, make_call, args)
 
 
-def _report_peak(sending: Any, threads: int, make_call: Callable, args: tuple) -> None:
-    torch.set_num_threads(threads)
+def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function of a module's top level returns in a process of its own, with as many threads."""
+    with ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(torch.get_num_threads(),),
+    ) as pool:
+        return pool.submit(function, *args).result()
+
+
+def _added_peak(make_call: Callable, args: tuple) -> float:
     call = make_call(*args)
-    before = _peak_kb()
+    before = peak_kb()
     call()
-    sending.send((_peak_kb() - before) / 1024)
+    return (peak_kb() - before) / 1024
 
 
-def _peak_kb() -> int:
+def peak_kb() -> int:
     """Of the resident set, on Linux. Not of ``getrusage``, which begins with what the parent had."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

@@ -7,6 +7,8 @@
 transformers shows that the form written down is no straw man. A warm-up of each comes first, then they take turns.
 """
 
+from functools import partial
+
 from contestants import training_step
 from speed_harness import benchmark_arguments, compare, peak_memory_mb, store
 
@@ -28,14 +30,10 @@ def main() -> None:
         report[group] = compare(calls, baseline=names[0], warm_up=1, **settings)
         del calls
         for name in names if args.memory else ():
-            peak = peak_memory_mb(step_of_batch, name, batch)
+            peak = peak_memory_mb(partial(training_step, name, batch=batch))
             report[group][name]["peak_mb"] = round(peak, 1)
             print(f"{name}: {peak:.0f} MiB", flush=True)
         store(args.output, report, **settings)
-
-
-def step_of_batch(name: str, batch: int):
-    return training_step(name, batch=batch)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import instantiate
-from detectron2.structures import Boxes, Instances
+from drawn import drawn_image, keep_in_range
 from surroundings import surroundings
 
 from smca import model_zoo
@@ -116,9 +116,7 @@ def measure(
     cfg.model.encoder.activation_checkpointing = checkpointing
     torch.manual_seed(0)
     model = instantiate(cfg.model)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_var"):
-            buffer.fill_(4.0)  # activations of a random backbone stay in range
+    keep_in_range(model)
     model = model.to(device)
     cfg.optimizer.params.model = model
     trainer = Trainer(
@@ -155,17 +153,10 @@ def measure(
 
 def make_images(number: int) -> list[dict]:
     generator = torch.Generator().manual_seed(0)
-    images = []
-    for index in range(number):
-        height, width = SIZES[index % len(SIZES)]
-        corners = torch.rand(7, 2, 2, generator=generator) * 0.5
-        boxes = torch.cat([corners[:, 0], corners[:, 0] + 0.02 + corners[:, 1] * 0.9], dim=1)
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes * torch.tensor([width, height, width, height]))
-        instances.gt_classes = torch.randint(0, 80, (7,), generator=generator)
-        pixels = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-        images.append({"image": pixels, "instances": instances, "file_name": f"{index}.jpg"})
-    return images
+    return [
+        {**drawn_image(SIZES[index % len(SIZES)], generator), "file_name": f"{index}.jpg"}
+        for index in range(number)
+    ]
 
 
 def synchronize(device: str) -> None:

@@ -71,7 +71,7 @@ def test_the_prior_is_float32(name, dtype):
         for tensor in itertools.chain(prior.centers, prior.scales):
             assert tensor.dtype == torch.float32
         assert prior.level_weights is None or prior.level_weights.dtype == torch.float32
-        assert prior.log_prior(0, (3, 4)).dtype == torch.float32
+        assert prior.log_prior(0, (3, 4)).dense().dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

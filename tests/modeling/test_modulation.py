@@ -27,7 +27,7 @@ def test_head_shared_prior_has_one_head_without_offset():
     prior = prior_of(modulation)
 
     assert prior.centers[0].shape == prior.scales[0].shape == (2, QUERIES, 1, 2)
-    assert prior.log_prior(0, (4, 4)).shape == (2, 1, QUERIES, 16)
+    assert prior.log_prior(0, (4, 4)).dense().shape == (2, 1, QUERIES, 16)
     assert all(layer.offset is None for layer in modulation.layers)
     cells = prior.center_logits.sigmoid() * sizes_tensor(IMAGES)[:, None] / 32
     torch.testing.assert_close(prior.centers[0][:, :, 0], cells)
@@ -99,7 +99,7 @@ def test_half_precision_queries_are_computed_in_float32():
     prior = modulation(0, query, None, levels, sizes_tensor(IMAGES).float())
 
     assert prior.centers[0].dtype == torch.float32
-    assert prior.log_prior(0, (4, 4)).dtype == torch.float32
+    assert prior.log_prior(0, (4, 4)).dense().dtype == torch.float32
 
 
 def test_unknown_scale_is_an_error():

@@ -78,7 +78,7 @@ def test_priors_are_those_of_the_last_layer(name, levels, image):
     np.testing.assert_allclose(first.center, expected, rtol=1e-5)
     for s, stride in enumerate(first.strides):
         h, w = -(-HEIGHT // stride), -(-WIDTH // stride)
-        cells = prior.log_prior(s, (h, w))[0, :, best].exp().unflatten(-1, (h, w))
+        cells = prior.log_prior(s, (h, w)).dense()[0, :, best].exp().unflatten(-1, (h, w))
         np.testing.assert_allclose(first.maps[s][:, ::stride, ::stride], cells, atol=1e-5)
         np.testing.assert_allclose(
             first.head_centers[s], prior.centers[s][0, best] * stride, rtol=1e-5

@@ -33,7 +33,7 @@ def test_equals_loops(strides, selection):
     beta = 4 * 8 * 32**2 / 40**2
     for s, level in enumerate(levels):
         h, w = level.size
-        found = prior.log_prior(s, level.size)
+        found = prior.log_prior(s, level.size).dense()
         assert found.shape == (2, 4, 3, h * w)
         for b, (height, width) in enumerate(IMAGES):
             for q in range(3):
@@ -73,7 +73,7 @@ def test_a_typical_box_starts_with_the_papers_prior():
     side = (96 / sizes[:, None]).expand_as(center)
     found = ours(0, located, None, levels, sizes, torch.cat([center, side], -1).logit())
     torch.testing.assert_close(
-        found.log_prior(0, levels[0].size), expected.log_prior(0, levels[0].size)
+        found.log_prior(0, levels[0].size).dense(), expected.log_prior(0, levels[0].size).dense()
     )
 
 
@@ -84,7 +84,7 @@ def test_a_prior_is_as_wide_as_its_box():
     torch.nn.init.zeros_(ours.layers[0].offset.bias)
     boxes = torch.tensor([[0.55, 0.45, 0.2, 0.4], [0.55, 0.45, 0.4, 0.8]], dtype=torch.float64)
     prior = ours(0, torch.randn(1, 2, 16).double(), None, levels, sizes, boxes.logit()[None])
-    first, second = prior.log_prior(0, (10, 10))[0, 0].view(2, 10, 10)
+    first, second = prior.log_prior(0, (10, 10)).dense()[0, 0].view(2, 10, 10)
     # The box's centre is the middle of cell (5, 4): twice the box, the same at twice the distance.
     assert first[4, 5].item() == pytest.approx(0.0, abs=1e-9)
     assert second[4, 7].item() == pytest.approx(first[4, 6].item())
@@ -96,7 +96,7 @@ def test_finite_for_any_box():
     modulation = BoxModulation(**SHAPE).double()
     reference = torch.full((2, 3, 4), -50.0, dtype=torch.float64, requires_grad=True)
     prior = modulation(0, torch.randn(2, 3, 16).double(), None, levels, sizes, reference)
-    bias = prior.log_prior(0, levels[0].size)
+    bias = prior.log_prior(0, levels[0].size).dense()
     (gradient,) = torch.autograd.grad(bias.sum(), reference)
     assert torch.isfinite(bias).all()
     assert torch.isfinite(gradient).all()
@@ -109,7 +109,7 @@ def test_single_precision_at_least():
     levels, sizes = feature_levels(IMAGES, (8,), 16), sizes_tensor(IMAGES)
     located, reference = torch.randn(2, 3, 16).bfloat16(), torch.randn(2, 3, 4).bfloat16()
     prior = modulation(0, located, None, levels, sizes, reference)
-    assert prior.log_prior(0, levels[0].size).dtype == torch.float32
+    assert prior.log_prior(0, levels[0].size).dense().dtype == torch.float32
 
 
 def test_a_decoder_without_boxes_is_refused():

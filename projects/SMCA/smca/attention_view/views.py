@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smca.layers import SeparableBias
+from smca.layers import dense_bias
 from smca.layers.level_sampling import sample_levels
 from smca.modeling import FeatureLevel, LevelCoAttention, SpatialPrior
 from smca.modeling.deformable import DeformableCoAttention
@@ -131,8 +131,7 @@ def _prior(
         ] = None
     levels = _levels_of(call)
     if levels is not None and callable(getattr(prior, "bias", None)):
-        biases = [prior.bias(s, level) for s, level in enumerate(levels)]
-        biases = [b.dense() if isinstance(b, SeparableBias) else b for b in biases]
+        biases = [dense_bias(prior.bias(s, level)) for s, level in enumerate(levels)]
         if all(bias is not None for bias in biases):
             maps = [
                 _maps((b[0] - b[0].amax(-1, keepdim=True)).exp()[:, chosen], level)

@@ -13,7 +13,7 @@ from .initialization import xavier_uniform_matrices_
 from .mlp import MLP, FeedForward
 from .precision import at_least_float32, full_precision
 from .recomputation import run_layer
-from .separable_bias import SeparableBias
+from .separable_bias import SeparableBias, dense_bias
 from .sine_encoding import sine_coordinate_encoding, sine_position_encoding
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "MultiheadAttention",
     "SeparableBias",
     "at_least_float32",
+    "dense_bias",
     "full_precision",
     "gaussian_log_prior",
     "run_layer",

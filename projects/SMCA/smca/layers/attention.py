@@ -6,7 +6,7 @@ from smca.errors import InputError
 
 from .chunked_attention import MIN_LOGITS, chunked_attention
 from .precision import at_least_float32
-from .separable_bias import SeparableBias
+from .separable_bias import SeparableBias, dense_bias
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
@@ -73,21 +73,17 @@ class MultiheadAttention(nn.Module):
         """
         dropout = self.dropout if self.training else 0.0
         if _takes_chunks(query, key, bias, dropout):
-            terms = bias if isinstance(bias, SeparableBias) else None
-            allowed = bias if terms is None else terms.allowed
-            key_bias = None if allowed is None else _key_bias(allowed, query, key)
-            return chunked_attention(
-                query, key, value, key_bias=key_bias, bias=terms, dropout=dropout
-            )
-        if isinstance(bias, SeparableBias):
-            bias = bias.dense()
+            return chunked_attention(query, key, value, bias=bias, dropout=dropout)
+        bias = dense_bias(bias)
         if bias is not None and bias.is_floating_point() and bias.dtype != query.dtype:
             # The largest logit of every query becomes 0, so that half precision neither overflows nor rounds
             # where the weights are; a softmax does not see the shift.
             bias = (bias - bias.amax(-1, keepdim=True).detach()).to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 
-    def attention_weights(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    def attention_weights(
+        self, query: Tensor, key: Tensor, bias: Tensor | SeparableBias | None
+    ) -> Tensor:
         """What :meth:`attend` weighs the values with, which it does not give: softmax(q k / sqrt(D) + bias).
 
         Args:
@@ -97,7 +93,7 @@ class MultiheadAttention(nn.Module):
             (B, H, Q, N), at least float32.
         """
         logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-        logits = at_least_float32(logits)
+        logits, bias = at_least_float32(logits), dense_bias(bias)
         if bias is not None and bias.is_floating_point():
             logits = logits + bias
         elif bias is not None:
@@ -109,7 +105,11 @@ class MultiheadAttention(nn.Module):
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
     def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | SeparableBias | None = None,
     ) -> Tensor:
         """(B, Q, C) queries over (B, N, C) keys and values -> (B, Q, C); ``bias`` as in :meth:`attend`."""
         heads = self.attend(self.project_query(query), *self.project_key_value(key, value), bias)
@@ -133,13 +133,6 @@ def _takes_chunks(
     # A mask of keys is a row that all queries share.
     is_key_mask = bias is None or (bias.dtype is torch.bool and bias.shape[1:3] == (1, 1))
     return dropout > 0 and is_key_mask
-
-
-def _key_bias(allowed: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """(B or 1, 1, 1, N) bool -> (B, N) of 0 and minus infinity."""
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    row = torch.zeros(len(key), key.shape[2], dtype=dtype)
-    return row.masked_fill_(~allowed[:, 0, 0], float("-inf"))
 
 
 class CoAttention(MultiheadAttention):

@@ -30,8 +30,7 @@ def chunked_attention(
     key: Tensor,
     value: Tensor,
     *,
-    key_bias: Tensor | None = None,
-    bias: SeparableBias | None = None,
+    bias: Tensor | SeparableBias | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Softmax attention that never holds more than a block of its weights, equation (1).
@@ -42,8 +41,8 @@ def chunked_attention(
         query: (B, H, Q, E).
         key: (B, H, N, E).
         value: (B, H, N, D).
-        key_bias: (B, N), added to the logits of a key, without a gradient.
-        bias: added to the logits, with a gradient; H or 1 heads. Its ``allowed`` is not looked at.
+        bias: terms of a map's rows and columns, with a gradient; or (B or 1, 1, 1, N) bool, True where a key may be
+            attended to.
         dropout: probability of dropping a weight.
 
     Returns:
@@ -51,10 +50,18 @@ def chunked_attention(
     """
     with full_precision(query):
         parts = [at_least_float32(x) for x in (query, key, value)]
-        terms = (None, None)
-        if bias is not None:
+        allowed, terms = bias, (None, None)
+        if isinstance(bias, SeparableBias):
+            allowed = bias.allowed
             terms = (x.to(parts[0].dtype).expand(-1, query.shape[1], -1, -1) for x in bias.terms)
+        key_bias = None if allowed is None else _key_bias(allowed, parts[1])
         return _ChunkedAttention.apply(*parts, *terms, key_bias, dropout).to(query.dtype)
+
+
+def _key_bias(allowed: Tensor, key: Tensor) -> Tensor:
+    """(B or 1, 1, 1, N) bool -> (B, N) of 0 and minus infinity."""
+    row = key.new_zeros(len(key), key.shape[2])
+    return row.masked_fill_(~allowed[:, 0, 0], float("-inf"))
 
 
 class _ChunkedAttention(torch.autograd.Function):

@@ -29,3 +29,8 @@ class SeparableBias:
         """(B, H or 1, Q, h * w), row by row, minus infinity where a cell may not be attended to."""
         bias = (self.of_row[..., :, None] + self.of_column[..., None, :]).flatten(-2)
         return bias if self.allowed is None else bias.masked_fill(~self.allowed, float("-inf"))
+
+
+def dense_bias(bias: Tensor | SeparableBias | None) -> Tensor | None:
+    """A bias of either form as a tensor."""
+    return bias.dense() if isinstance(bias, SeparableBias) else bias

@@ -8,6 +8,7 @@ from smca.layers import (
     FeedForward,
     MultiheadAttention,
     SeparableBias,
+    dense_bias,
     xavier_uniform_matrices_,
 )
 
@@ -72,9 +73,7 @@ class LevelCoAttention(CoAttention):
         for s, level in enumerate(levels):
             key, _ = self.project_level(s, level.tokens + level.position, level.tokens)
             before = self.attention_weights(projected, key, level.attention_mask)
-            bias = _masked_bias(s, level, prior)
-            if isinstance(bias, SeparableBias):
-                bias = bias.dense()
+            bias = dense_bias(_masked_bias(s, level, prior))
             if bias is not None and bias.is_floating_point():
                 bias = bias[:, :, chosen]
             maps.append((before, self.attention_weights(projected, key, bias)))

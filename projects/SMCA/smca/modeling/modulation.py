@@ -42,13 +42,10 @@ class SpatialPrior:
 
     def bias(self, index: int, level: FeatureLevel) -> SeparableBias:
         """Logarithm of the prior over the cells of one level, equation (4)."""
-        return self._log_prior(index, level.size)
+        return self.log_prior(index, level.size)
 
-    def log_prior(self, level: int, size: tuple[int, int]) -> Tensor:
-        """Equation (4) for one level of (h, w) cells -> (B, H, Q, h * w)."""
-        return self._log_prior(level, size).dense()
-
-    def _log_prior(self, level: int, size: tuple[int, int]) -> SeparableBias:
+    def log_prior(self, level: int, size: tuple[int, int]) -> SeparableBias:
+        """Equation (4) for one level of (h, w) cells, terms (B, H, Q, h) and (B, H, Q, w)."""
         return separable_log_prior(
             self.centers[level], self.scales[level], size, beta=self.betas[level]
         )
