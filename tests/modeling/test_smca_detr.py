@@ -355,3 +355,22 @@ def test_a_part_that_is_missing(part):
     config[part] = None
     with pytest.raises(ValueError, match=f"{part} is None, it must be callable"):
         instantiate(config)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_cpu_trains_channels_last_only_where_the_backbone_can(safe, monkeypatch):
+    """A strided 1x1 convolution of another backbone would write out of bounds."""
+    model = small_model("smca_single_scale").train()
+    backbone = model.backbone
+    if not safe:
+        monkeypatch.delattr(type(backbone), "trains_channels_last")
+    seen = []
+    backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    model(batch_of())
+    model.eval()
+    with torch.no_grad():
+        model([{"image": torch.zeros(3, 64, 96)}])
+
+    channels_last = [x.is_contiguous(memory_format=torch.channels_last) for x in seen]
+    assert channels_last == [safe, True]
