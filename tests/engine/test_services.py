@@ -206,6 +206,34 @@ def test_a_service_that_fails_gets_all_later(tmp_path, fake, start, caplog):
     assert told[1:] == ["fake can be written again."]
 
 
+@pytest.mark.parametrize("bad", [{3}, {3, 4}, {9}])
+def test_a_line_that_is_refused_holds_up_no_others(tmp_path, fake, monkeypatch, caplog, bad):
+    def log(self, line):
+        if line.iteration in bad:
+            raise ValueError("no such number")
+        self.lines.append(line)
+
+    monkeypatch.setattr(fake, "log", log)
+    monkeypatch.setattr(writer, "_PAUSE", 0.001)
+    training(tmp_path, ["fake"]).run(0, 10)
+    ((*lines, end),) = fake.runs.values()
+    assert [line.iteration for line in lines] == [i for i in range(10) if i not in bad]
+    assert end is True
+    for iteration in range(10):
+        told = f"fake does not take iteration {iteration} (no such number) and lacks it"
+        assert caplog.text.count(told) == (iteration in bad)
+
+
+def test_an_outage_of_many_tries_loses_nothing(tmp_path, fake, monkeypatch):
+    """However often it is tried in vain, and though many lines wait."""
+    monkeypatch.setattr(writer, "_PAUSE", 0.001)
+    made = training(tmp_path, ["fake"])
+    made.trainer.register_hooks([FailBetween(1, 9)])
+    made.run(0, 10)
+    ((*lines, _),) = fake.runs.values()
+    assert [line.iteration for line in lines] == list(range(10))
+
+
 def test_a_service_that_never_answers_costs_nothing_but_its_numbers(tmp_path, fake, caplog):
     fake.failing = True
     made = training(tmp_path / "failing", ["fake"])

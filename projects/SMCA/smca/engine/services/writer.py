@@ -22,6 +22,8 @@ _PATIENCE = 60.0
 """Seconds that the start and the end of a training wait for a service."""
 _PAUSE = 60.0
 """Seconds until a service that failed is tried again."""
+_PATIENT_TRIES = 3
+"""Failures in a row until later lines are tried, and the most lines that are passed over for it."""
 
 
 class ServiceRun(Protocol):
@@ -79,7 +81,7 @@ class ServiceWriter(LineWriter):
         self._known = _read(self._file)
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._is_connected = threading.Event()
-        self._is_failing = False
+        self._failures = 0
         # A service that hangs does not keep the process.
         self._thread = threading.Thread(target=self._work, name=f"smca-{name}", daemon=True)
         self._thread.start()
@@ -101,7 +103,7 @@ class ServiceWriter(LineWriter):
         succeeded: bool | None = None
         run = self._try(None, waiting, succeeded)
         while succeeded is None:
-            retry_at = time.monotonic() + _PAUSE if self._is_failing else None
+            retry_at = time.monotonic() + _PAUSE if self._failures else None
             while succeeded is None:
                 timeout = None if retry_at is None else max(0.0, retry_at - time.monotonic())
                 try:
@@ -112,7 +114,7 @@ class ServiceWriter(LineWriter):
                     waiting.append(entry)
                 else:
                     succeeded = entry
-                if not self._is_failing:
+                if not self._failures:
                     break
             run = self._try(run, waiting, succeeded)
 
@@ -123,27 +125,57 @@ class ServiceWriter(LineWriter):
         try:
             if run is None:
                 run = self._connected()
-            while waiting:
-                self._log(run, waiting[0])
-                waiting.popleft()
-            if succeeded is not None:
-                run.finish(succeeded=succeeded)
+            self._send(run, waiting, succeeded)
         except Exception as error:
-            if not self._is_failing:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if not self._failures:
                 logger.warning(
-                    "%s cannot be written (%s); the training goes on.", self._name, reason
+                    "%s cannot be written (%s); the training goes on.", self._name, _reason(error)
                 )
-            self._is_failing = True
+            self._failures += 1
             if succeeded is not None and waiting:
                 logger.warning("%s lacks the last lines; metrics.json has them.", self._name)
         else:
-            if self._is_failing:
+            if self._failures:
                 logger.warning("%s can be written again.", self._name)
-            self._is_failing = False
+            self._failures = 0
         finally:
             self._is_connected.set()
         return run
+
+    def _send(self, run: ServiceRun, waiting: deque[Line], succeeded: bool | None) -> None:
+        """All that waits in its order, and the end.
+
+        A line that is refused again and again is given up once something after it is taken: the service works then.
+        """
+        most = _PATIENT_TRIES if succeeded is not None or self._failures >= _PATIENT_TRIES else 0
+        refused: list[tuple[Line, Exception]] = []
+        for line in tuple(waiting):
+            try:
+                self._log(run, line)
+            except Exception as error:
+                refused.append((line, error))
+                if len(refused) > most:
+                    raise
+            else:
+                self._give_up(refused, waiting)
+                waiting.popleft()
+        if succeeded is not None:
+            run.finish(succeeded=succeeded)
+            self._give_up(refused, waiting)
+        elif refused:
+            raise refused[0][1]
+
+    def _give_up(self, refused: list[tuple[Line, Exception]], waiting: deque[Line]) -> None:
+        """The first of those that wait."""
+        for line, error in refused:
+            waiting.popleft()
+            logger.warning(
+                "%s does not take iteration %d (%s) and lacks it; metrics.json has it.",
+                self._name,
+                line.iteration,
+                _reason(error),
+            )
+        refused.clear()
 
     def _connected(self) -> ServiceRun:
         run = self._connect(
@@ -167,6 +199,10 @@ class ServiceWriter(LineWriter):
         self._known |= entries
         with replacing(self._file) as partial:
             partial.write_text(json.dumps(self._known))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read(path: Path) -> dict:
