@@ -143,6 +143,8 @@ def _other(name: str) -> nn.Module:
         num_labels=NUM_CLASSES,
         num_queries=NUM_QUERIES,
         auxiliary_loss=True,
+        # As in the others; its own default is 0.
+        attention_dropout=0.1,
     )
     model = getattr(transformers, f"{prefix}ForObjectDetection")(config)
     for parameter_name, parameter in model.named_parameters():
