@@ -224,6 +224,25 @@ def test_a_line_that_is_refused_holds_up_no_others(tmp_path, fake, monkeypatch, 
         assert caplog.text.count(told) == (iteration in bad)
 
 
+def test_a_service_that_comes_back_while_later_lines_are_tried_gets_all(
+    tmp_path, fake, monkeypatch
+):
+    tried = []
+
+    def log(self, line):
+        tried.append(line.iteration)
+        # Down until a second line is tried after the first.
+        if set(tried) == {0}:
+            raise OSError("down")
+        self.lines.append(line)
+
+    monkeypatch.setattr(fake, "log", log)
+    monkeypatch.setattr(writer, "_PAUSE", 0.001)
+    training(tmp_path, ["fake"]).run(0, 10)
+    ((*lines, _),) = fake.runs.values()
+    assert sorted(line.iteration for line in lines) == list(range(10))
+
+
 def test_an_outage_of_many_tries_loses_nothing(tmp_path, fake, monkeypatch):
     """However often it is tried in vain, and though many lines wait."""
     monkeypatch.setattr(writer, "_PAUSE", 0.001)
@@ -231,7 +250,7 @@ def test_an_outage_of_many_tries_loses_nothing(tmp_path, fake, monkeypatch):
     made.trainer.register_hooks([FailBetween(1, 9)])
     made.run(0, 10)
     ((*lines, _),) = fake.runs.values()
-    assert [line.iteration for line in lines] == list(range(10))
+    assert sorted(line.iteration for line in lines) == list(range(10))
 
 
 def test_a_service_that_never_answers_costs_nothing_but_its_numbers(tmp_path, fake, caplog):

@@ -145,7 +145,7 @@ class ServiceWriter(LineWriter):
     def _send(self, run: ServiceRun, waiting: deque[Line], succeeded: bool | None) -> None:
         """All that waits in its order, and the end.
 
-        A line that is refused again and again is given up once something after it is taken: the service works then.
+        A line that is refused again and again is tried a last time after a later one was taken: the service works then.
         """
         most = _PATIENT_TRIES if succeeded is not None or self._failures >= _PATIENT_TRIES else 0
         refused: list[tuple[Line, Exception]] = []
@@ -157,24 +157,29 @@ class ServiceWriter(LineWriter):
                 if len(refused) > most:
                     raise
             else:
-                self._give_up(refused, waiting)
+                self._catch_up(run, refused, waiting)
                 waiting.popleft()
         if succeeded is not None:
             run.finish(succeeded=succeeded)
-            self._give_up(refused, waiting)
+            self._catch_up(run, refused, waiting)
         elif refused:
             raise refused[0][1]
 
-    def _give_up(self, refused: list[tuple[Line, Exception]], waiting: deque[Line]) -> None:
-        """The first of those that wait."""
+    def _catch_up(
+        self, run: ServiceRun, refused: list[tuple[Line, Exception]], waiting: deque[Line]
+    ) -> None:
+        """Once more those that wait before a line that was taken: the service may have come back in between."""
         for line, error in refused:
             waiting.popleft()
-            logger.warning(
-                "%s does not take iteration %d (%s) and lacks it; metrics.json has it.",
-                self._name,
-                line.iteration,
-                _reason(error),
-            )
+            try:
+                run.log(line)
+            except Exception:
+                logger.warning(
+                    "%s does not take iteration %d (%s) and lacks it; metrics.json has it.",
+                    self._name,
+                    line.iteration,
+                    _reason(error),
+                )
         refused.clear()
 
     def _connected(self) -> ServiceRun:
