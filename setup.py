@@ -12,8 +12,8 @@ SOURCE = "projects/SMCA"
 
 INSTALL_REQUIRES = [
     # Detectron2 is not here since no index has it: see smca_install_detectron2.
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.6",
+    "torchvision>=0.21",
     "numpy>=1.26",
     "scipy>=1.11",
     "pycocotools>=2.0.7",

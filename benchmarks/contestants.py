@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca import model_zoo
+from smca.engine.compilation import compile_parts
 from smca.inference.fold_norms import fold_norms
 
 NUM_QUERIES = 300
@@ -38,6 +39,7 @@ OF_TRANSFORMERS = {
 NAMES = (*OF_THE_ZOO, *WRITTEN_DOWN, *OF_TRANSFORMERS)
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 COCO_SIZE = (800, 1066)
+CPU = torch.device("cpu")
 
 
 def prediction(
@@ -47,6 +49,8 @@ def prediction(
     batch: int = 1,
     num_queries: int = NUM_QUERIES,
     precision: str = "float32",
+    device: torch.device = CPU,
+    compiled: bool = False,
 ) -> Callable[[], Any]:
     """Images of noise, pixels to detections; those of the zoo as :class:`smca.Predictor` sets them up.
 
@@ -56,21 +60,26 @@ def prediction(
         batch: images at a time.
         num_queries: of those of the zoo that have queries.
         precision: "float32", or "bfloat16" by autocast.
+        device: where the model is; images come from the host.
+        compiled: whether by ``torch.compile``, for those of the zoo that are the package's.
     """
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (batch, 3, *size), generator=generator, dtype=torch.uint8)
     if name in OF_THE_ZOO:
         model, inputs = _of_the_zoo(name, num_queries), [{"image": image} for image in pixels]
         fold_norms(model)
-        model.to(memory_format=torch.channels_last)
+        model.to(device, memory_format=torch.channels_last)
     else:
-        model, inputs = _other(name), _normalised(pixels)
-    model.eval()
+        model, inputs = _other(name).to(device), _normalised(pixels).to(device)
+    if compiled:
+        compile_parts(model)
+    # Counting operations in inference mode fails on inputs that require a gradient.
+    model.eval().requires_grad_(False)
     dtype = PRECISIONS[precision]
 
     @torch.inference_mode()
     def call() -> Any:
-        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
             return model(inputs)
 
     return call

@@ -110,14 +110,20 @@ def in_new_process(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _added_peak(make_call: Callable, args: tuple) -> float:
-    call = make_call(*args)
-    before = peak_kb()
+    return added_peak_mb(make_call(*args))
+
+
+def added_peak_mb(call: Callable[[], Any]) -> float:
+    """MB that a call adds to what this process holds, at the peak; on Linux."""
+    # Or the peak would be that of building the model, where that was higher.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_kb()
     call()
-    return (peak_kb() - before) / 1024
+    return (_peak_kb() - before) / 1024
 
 
-def peak_kb() -> int:
-    """Of the resident set, on Linux. Not of ``getrusage``, which begins with what the parent had."""
+def _peak_kb() -> int:
+    """Of the resident set. Not of ``getrusage``, which begins with what the parent had."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 

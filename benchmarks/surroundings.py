@@ -1,19 +1,17 @@
 """What a benchmark ran on, as the first fields of its report."""
 
-import os
-import platform
-
 import detectron2
 import torch
 
 import smca
+from smca.analysis.table import machine_name
 
 
 def surroundings() -> dict:
     """Machine and versions, printed and for the JSON file."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    machine = f"{machine_name(torch.device('cpu'))}, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
-        machine += f", {torch.cuda.get_device_name()}"
+        machine += f", {machine_name(torch.device('cuda'))}"
     versions = {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from smca import model_zoo
@@ -108,7 +109,7 @@ def to_do(
         if missing:
             yield run, missing[-1].name
         else:
-            yield Run(part=run.part, variant=run.variant, seed=run.seed, factor=factor), ""
+            yield replace(run, factor=factor * PARTS[run.part].rate_factor), ""
 
 
 def overview(

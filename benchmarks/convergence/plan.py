@@ -23,6 +23,7 @@ class Part:
         seeds: of the runs.
         length: of a run, as a multiple of the setting's steps.
         evaluations: of a run, where not the setting's.
+        rate_factor: what the rate that the sweep has chosen is multiplied by.
         needs_gpu: whether it is left out where there is none.
     """
 
@@ -32,6 +33,7 @@ class Part:
     seeds: tuple[int, ...]
     length: float = 1.0
     evaluations: int | None = None
+    rate_factor: float = 1.0
     needs_gpu: bool = False
 
 
@@ -113,7 +115,7 @@ PARTS = {
         title="DETR with ten times the steps",
         setting="small",
         variants=("detr",),
-        seeds=(0,),
+        seeds=(0, 1),
         length=10.0,
         evaluations=20,
     ),
@@ -125,6 +127,21 @@ PARTS = {
         seeds=(0, 1),
     ),
     "table3": Part(title="the paper's table 3", setting="scales", variants=TABLE3, seeds=(0, 1)),
+    "table3_rate": Part(
+        title="full SMCA at 256 pixels with the single-scale model's rate",
+        setting="scales",
+        variants=("2intra_multi_2intra",),
+        seeds=(0, 1),
+        rate_factor=2.0,
+    ),
+    "table3_long": Part(
+        title="three rows of table 3 with three times the steps",
+        setting="scales",
+        variants=("2intra_multi_2intra", "smca_single_scale", "3intra"),
+        seeds=(0,),
+        length=3.0,
+        evaluations=6,
+    ),
     "gpu": Part(
         title="ResNet-50, 384 pixels, up to 12 objects",
         setting="large",
@@ -139,7 +156,8 @@ SWEEP_LENGTHS = {"detr": 2.0}
 
 _ORDER = (
     ("main", 0), ("table2", 0), ("long_detr", 0), ("causes", 0), ("main", 1), ("table2", 1), ("main", 2),
-    ("table2", 2), ("table3", 0), ("causes", 1), ("table3", 1), ("gpu", 0),
+    ("table2", 2), ("table3", 0), ("causes", 1), ("table3", 1), ("table3_rate", 0), ("table3_long", 0),
+    ("long_detr", 1), ("table3_rate", 1), ("gpu", 0),
 )  # fmt: skip
 """Part and which of its seeds: what there is after any of them says as much as it can."""
 

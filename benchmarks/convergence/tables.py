@@ -10,6 +10,7 @@ from .plan import MAIN, PARTS, TABLE2
 from .variants import VARIANTS
 
 MISSING = "–"
+_ON_THE_WAY = {"long_detr": (0.1, 0.2, 0.5, 1.0), "table3_long": (1 / 3, 2 / 3, 1.0)}
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -79,22 +80,20 @@ def speed_table(results: Mapping[str, Mapping]) -> str:
     return _markdown(header, rows)
 
 
-def long_table(results: Mapping[str, Mapping]) -> str:
-    """DETR's long runs on their way."""
+def long_table(results: Mapping[str, Mapping], part: str = "long_detr") -> str:
+    """Long runs on their way, at shares of their length."""
     rows = []
-    for record in select(results, "long_detr").get("detr", []):
-        steps = record["run"]["steps"]
-        for share in (0.1, 0.2, 0.5, 1.0):
-            points = [p for p in record["curve"] if p["step"] <= share * steps + 0.5]
-            if points:
-                rows.append(
-                    [
-                        str(record["run"]["seed"]),
-                        str(points[-1]["step"]),
-                        *(_cell(_value(points[-1][metric])) for metric in _METRICS),
-                    ]
-                )
-    return _markdown(["seed", "step", *_METRICS], rows)
+    for variant, records in select(results, part).items():
+        for record in records:
+            steps = record["run"]["steps"]
+            for share in _ON_THE_WAY[part]:
+                points = [p for p in record["curve"] if p["step"] <= share * steps + 0.5]
+                if points:
+                    point = points[-1]
+                    values = (_cell(_value(point[metric])) for metric in _METRICS)
+                    row = [VARIANTS[variant].title, str(record["run"]["seed"]), str(point["step"])]
+                    rows.append([*row, *values])
+    return _markdown(["model", "seed", "step", *_METRICS], rows)
 
 
 def ablation_table(results: Mapping[str, Mapping], part: str) -> str:

@@ -34,6 +34,9 @@ def test_figures_of_two_detections_by_hand():
     assert small.box_side == pytest.approx(16)
     assert small.prior_side == pytest.approx(12)
     assert small.centers == [(0.0, True)]
+    # A side of the image is 64 pixels.
+    assert small.box_share == pytest.approx(1 / 16)
+    assert looked_at(view_of((-9, 32, 90, 70), (0, 0), (4, 9), (1.0, 0.0))).box_share == 0.5
     assert large.box_side == pytest.approx(2 * np.sqrt(1200))
     assert large.prior_side == pytest.approx(2 * 24)
     assert large.centers == [(0.5, False)]
@@ -42,6 +45,7 @@ def test_figures_of_two_detections_by_hand():
 
     (model,) = summarize([("both", [small, large])])
     assert model["detections"] == 2
+    assert model["box_share"] == pytest.approx((256 + 1200) / 2 / 64**2, abs=1e-4)
     assert model["layers"][0]["center_distance"] == pytest.approx(0.25)
     assert model["layers"][0]["center_in_box"] == pytest.approx(0.5)
     assert model["prior"]["correlation"] == pytest.approx(1)
@@ -59,7 +63,8 @@ def test_every_detection_is_counted_once_and_what_a_model_lacks_is_none(tmp_path
     found = look_at_images(predictor, [image], threshold=0.0)
     twice, none = summarize([("twice", [*found, *found]), ("none", [])])
     assert twice["detections"] == 2 * len(found) > 0
-    assert none == {"model": "none", "detections": 0, "layers": [], "prior": None, "scales": None}
+    nothing = dict.fromkeys(("box_share", "prior", "scales"))
+    assert none == {"model": "none", "detections": 0, "layers": [], **nothing}
     assert len(twice["layers"]) == 2
     for layer in twice["layers"]:
         assert 0 < layer["attention_after"] <= 1

@@ -13,6 +13,7 @@ import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import JSONWriter
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.builders import small_model, training_input
 from helpers.tiny_training import CallAt, TinyModel, assert_same, augment, tiny_training
@@ -115,6 +116,42 @@ def test_accumulation_equals_one_large_batch(steps):
     for name, (value, _) in whole.storage.latest().items():
         if name != "data_time":
             assert parts.storage.latest()[name][0] == pytest.approx(value, rel=1e-6)
+
+
+class _Asked(TorchDispatchMode):
+    """Operators for which a host waits for its GPU: they give a number, or a size depends on what they give."""
+
+    waits = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in self.waits or by_mask:
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["smca", "smca_plus_single_scale"])
+def test_a_step_waits_for_its_device_twice(name, monkeypatch):
+    """For the matcher's costs, of all layers and images, and for whether its gradients may be used."""
+    waits = []
+    for method in ("tolist", "cpu", "numpy"):
+        original = getattr(torch.Tensor, method)
+
+        def counted(tensor, *args, method=method, original=original, **options):
+            waits.append(method)
+            return original(tensor, *args, **options)
+
+        monkeypatch.setattr(torch.Tensor, method, counted)
+    trainer = make_trainer(small_model(name), [detector_batch([2, 0])] * 2, clip_grad_norm=0.1)
+    with _Asked() as asked:
+        trainer.train(0, 1)
+    assert asked.names == []
+    assert sorted(waits) == ["cpu", "numpy", "tolist"]
 
 
 def detector_batch(counts):

@@ -1,18 +1,22 @@
 """What a run says about its images, without a model."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from smca.data.image_file import MAX_PIXELS
+from smca.data.image_file import MAX_PIXELS, read_image
 from smca.inference.command import prediction_run
 from smca.inference.command.output_names import OutputNames
 from smca.inference.command.prediction_run import PredictionRun
+from smca.visualization.detections import paint_detections
 
 
 class _NothingFound:
+    ahead = 1
     max_pixels = MAX_PIXELS
     class_names = ()
 
@@ -51,6 +55,38 @@ def test_small_images_are_enlarged(tmp_path, size, expected):
     drawn = np.asarray(Image.open(tmp_path / "out" / "x.png"))
     assert drawn.shape == (*expected, 3)
     assert (drawn == (200, 100, 20)).all()
+
+
+def test_reading_and_drawing_are_beside_the_model(tmp_path, monkeypatch):
+    """The second image is read, and the first one drawn, while the model has not gone on."""
+    drawn = threading.Event()
+    reading = [threading.Event() for _ in range(3)]
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        Image.fromarray(np.full((4, 4, 3), 9, np.uint8)).save(path)
+
+    def read(path, **options):
+        reading[int(path.stem)].set()
+        return read_image(path, **options)
+
+    def draw(*args, **options):
+        drawn.set()
+        return paint_detections(*args, **options)
+
+    class Waits(_NothingFound):
+        def stream(self, images):
+            for number, found in enumerate(super().stream(images)):
+                if number < 2:
+                    assert reading[number + 1].wait(10)
+                if number == 1:
+                    assert drawn.wait(10)
+                yield found
+
+    monkeypatch.setattr(prediction_run, "read_image", read)
+    monkeypatch.setattr(prediction_run, "paint_detections", draw)
+    names = OutputNames(folder=tmp_path / "out", inputs=paths)
+    PredictionRun(predictor=Waits(), names=names).predict_files(paths)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
 
 
 def test_a_fault_of_code_is_no_bad_file(tmp_path, monkeypatch):

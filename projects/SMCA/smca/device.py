@@ -1,6 +1,7 @@
 """Where a model computes, and in which number format."""
 
 import torch
+from torch import Tensor
 
 from smca.errors import InputError
 
@@ -51,3 +52,10 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 def _count(kind: str) -> int:
     return getattr(getattr(torch, kind, None), "device_count", int)()
+
+
+def copy_to(values: Tensor, device: torch.device) -> Tensor:
+    """A copy on a device, for which the host does not wait: to a GPU it goes from memory that is pinned."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

@@ -23,6 +23,7 @@ class LookedAt:
 
     Attributes:
         box_side: of the box that the query ends in.
+        box_share: of the image, which is how much lies in the box of attention that is spread evenly.
         prior_side: of the last layer's prior where it has fallen to a half, median of the heads on the scale that
             weighs most; None without a Gaussian prior.
         centers: per layer (distance of the prior's centre from the middle of the final box in shares of the box's
@@ -33,6 +34,7 @@ class LookedAt:
     """
 
     box_side: float
+    box_share: float
     prior_side: float | None
     centers: list[tuple[float, bool] | None]
     attention: list[tuple[float | None, float | None]]
@@ -71,6 +73,7 @@ def looked_at(view: QueryView, pixels_per_pixel: float = 1.0) -> LookedAt:
     last = view.layers[-1]
     return LookedAt(
         box_side=_side(view.box) * pixels_per_pixel,
+        box_share=_share_of_image(view),
         prior_side=None if last.half_axes is None else _prior_side(last) * pixels_per_pixel,
         centers=[_center(layer, view.box) for layer in view.layers],
         attention=[
@@ -92,10 +95,11 @@ def summarize(models: Sequence[tuple[str, Sequence[LookedAt]]]) -> list[dict[str
         models: M names and detections.
 
     Returns:
-        M of "model", "detections", "layers" (per layer "center_distance", the median in shares of the box's diagonal,
-        "center_in_box", "attention_before" and "attention_after", means of shares), "prior" ("median_ratio" of its side
-        to the box's, rank "correlation", "sides" as pairs (box, prior)) and "scales" ("strides", and per group of
-        objects of a size, a quarter of all models' detections each, "from", "to", "detections" and mean "weights").
+        M of "model", "detections", "box_share" (mean of the boxes' shares of their images), "layers" (per layer
+        "center_distance", the median in shares of the box's diagonal, "center_in_box", "attention_before" and
+        "attention_after", means of shares), "prior" ("median_ratio" of its side to the box's, rank "correlation",
+        "sides" as pairs (box, prior)) and "scales" ("strides", and per group of objects of a size, a quarter of all
+        models' detections each, "from", "to", "detections" and mean "weights").
     """
     sides = np.array([one.box_side for _, found in models for one in found])
     edges = np.quantile(sides, np.linspace(0, 1, _SIZE_GROUPS + 1)) if len(sides) else None
@@ -103,6 +107,7 @@ def summarize(models: Sequence[tuple[str, Sequence[LookedAt]]]) -> list[dict[str
         {
             "model": name,
             "detections": len(found),
+            "box_share": _rounded(np.mean, [one.box_share for one in found]),
             "layers": _layers(found),
             "prior": _prior_sizes(found),
             "scales": _scales(found, edges),
@@ -181,6 +186,12 @@ def _prior_side(layer: LayerView) -> float:
 
 def _side(box: np.ndarray) -> float:
     return float(np.sqrt((box[2:] - box[:2]).clip(min=0).prod()))
+
+
+def _share_of_image(view: QueryView) -> float:
+    height, width = view.size
+    low, high = view.box.reshape(2, 2).clip(0, (width, height))
+    return float((high - low).clip(min=0).prod() / (width * height))
 
 
 def _rounded(of, values) -> float | None:

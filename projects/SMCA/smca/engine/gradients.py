@@ -2,8 +2,8 @@
 
 import math
 import random
-from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +15,16 @@ from smca.waiting import waiting_for
 
 from .nonfinite import NonFiniteError, file_names, first_bad_gradient, first_bad_tensor
 from .precision import MixedPrecision
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward pass of a step, by its place in the training, and what the model is called with."""
+
+    iteration: int
+    index: int
+    images: list[dict]
+    keywords: dict[str, float]
 
 
 class StepGradients:
@@ -57,88 +67,90 @@ class StepGradients:
         size = len(batch) // self._accumulate_steps
         parts = [batch[i * size : (i + 1) * size] for i in range(self._accumulate_steps)]
         keywords = self._box_count(parts, iteration)
-        total: Tensor | None = None
-        for index, part in enumerate(parts):
-            is_last = index == len(parts) - 1
-            wrapped = self._model is not self.detector
-            with self._model.no_sync() if wrapped and not is_last else nullcontext():
-                losses = self._forward(iteration, index, part, keywords)
-                self._precision.backward(sum(losses.values()) / len(parts))
-            values = torch.stack([v.detach().float() for v in losses.values()]) / len(parts)
-            total = values if total is None else total + values
-        return dict(zip(losses, total.tolist(), strict=True)), self._norm(batch, iteration)
+        passes = [_Pass(iteration, index, part, keywords) for index, part in enumerate(parts)]
+        names, values = [], []
+        for one in passes:
+            waits = self._model is not self.detector and one is not passes[-1]
+            with self._model.no_sync() if waits else nullcontext():
+                losses = self._forward(one)
+                self._precision.backward(sum(losses.values()) / len(passes))
+            names = list(losses)
+            values.append(torch.stack([v.detach().float() for v in losses.values()]))
+        self._precision.unscale(self._optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        rows, norm_value = self._check_finite(passes, names, torch.stack(values), norm)
+        nn.utils.clip_grads_with_norm_(self.parameters, self._max_norm, norm)
+        means = [sum(column) / len(passes) for column in zip(*rows, strict=True)]
+        return dict(zip(names, means, strict=True)), norm_value
 
     def _box_count(self, parts: list[list[dict]], iteration: int) -> dict[str, float]:
         """What the losses of one forward pass are averaged over: boxes per pass and process, at least one per step."""
         if not hasattr(self.detector, "count_boxes"):
             return {}
         count = float(sum(self.detector.count_boxes(part) for part in parts))
-        if comm.get_world_size() > 1:
-            tensor = torch.tensor([count], device=self.parameters[0].device)
-            with waiting_for(f"the other ranks to load the images of iteration {iteration}"):
-                torch.distributed.all_reduce(tensor)
-            count = tensor.item() / comm.get_world_size()
+        with waiting_for(f"the other ranks to load the images of iteration {iteration}"):
+            counts = comm.all_gather(count)
+        count = sum(counts) / len(counts)
         return {"num_boxes": max(count, 1.0) / len(parts)}
 
-    def _forward(
-        self, iteration: int, index: int, part: list[dict], keywords: dict
-    ) -> dict[str, Tensor]:
-        def run(model: nn.Module) -> dict[str, Tensor]:
-            seed_generators(self._seed, iteration, index, comm.get_rank())
-            with self._precision.autocast():
-                return model(part, **keywords)
-
+    def _forward(self, one: _Pass) -> dict[str, Tensor]:
         losses, problem = {}, ""
         try:
-            losses = run(self._model)
+            losses = self._run(self._model, one)
         except FloatingPointError as error:
-            problem = str(error)
-        else:
-            values = torch.stack([v.detach().float() for v in losses.values()])
-            if not torch.isfinite(values).all():
-                named = zip(losses, values.tolist(), strict=True)
-                problem = next(f"{n} is {v}" for n, v in named if not math.isfinite(v))
-        if problem:
-            problem = f"{problem} ({file_names(part)})"
-        self._agree_on(
-            problem, iteration, lambda: first_bad_tensor(self.detector, lambda: run(self.detector))
-        )
+            problem = f"{error} ({file_names(one.images)}); {self._first_bad_tensor(one)}"
+        # Now: in the backward pass the others would wait for this one's gradients.
+        self._raise_everywhere(problem, one.iteration, "the forward pass")
         return losses
 
-    def _agree_on(self, problem: str, iteration: int, explain: Callable[[], str]) -> None:
-        """Raise in every process if there is a problem in any: the others would wait for its gradients."""
-        if comm.get_world_size() > 1:
-            flag = torch.tensor([float(bool(problem))], device=self.parameters[0].device)
-            with waiting_for(
-                f"the other ranks to finish the forward pass of iteration {iteration}"
-            ):
-                torch.distributed.all_reduce(flag)
-                if not flag.item():
-                    return
-        elif not problem:
-            return
-        if problem:
-            problem = f"{problem}; {explain()}"
-        problem = next(text for text in comm.all_gather(problem) if text)
-        raise NonFiniteError(f"iteration {iteration}: {problem}; no parameter was changed")
+    def _run(self, model: nn.Module, one: _Pass) -> dict[str, Tensor]:
+        seed_generators(self._seed, one.iteration, one.index, comm.get_rank())
+        with self._precision.autocast():
+            return model(one.images, **one.keywords)
 
-    def _norm(self, batch: list[dict], iteration: int) -> float:
-        self._precision.unscale(self._optimizer)
-        try:
-            return nn.utils.clip_grad_norm_(
-                self.parameters, self._max_norm, error_if_nonfinite=True
-            ).item()
-        except RuntimeError as error:
-            # Raised before the gradients are scaled, which would spread a NaN over all of them.
-            norms = [p.grad.norm() for p in self.parameters if p.grad is not None]
-            norm = torch.stack(norms).norm().item()
-            if math.isfinite(norm):
-                raise
-            # Gradients are averaged over the processes, so all of them see this.
-            raise NonFiniteError(
-                f"iteration {iteration}: the gradient norm is {norm} ({file_names(batch)}); "
-                f"{first_bad_gradient(self.detector)}; no parameter was changed"
-            ) from error
+    def _first_bad_tensor(self, one: _Pass) -> str:
+        return first_bad_tensor(self.detector, lambda: self._run(self.detector, one))
+
+    def _check_finite(
+        self, passes: list[_Pass], names: list[str], losses: Tensor, norm: Tensor
+    ) -> tuple[list[list[float]], float]:
+        """Losses (P, N) of P forward passes, and the gradients' norm, on the host.
+
+        Raises:
+            NonFiniteError: in every process, if one of these is not finite in any.
+        """
+        iteration = passes[0].iteration
+        is_bad = (~torch.isfinite(losses).all()).to(losses)
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(is_bad)
+        # One copy, for which a GPU's queue runs empty once.
+        copied = torch.cat([losses.flatten(), norm.to(losses)[None], is_bad[None]])
+        with waiting_for(f"the other ranks to finish the backward pass of iteration {iteration}"):
+            *flat, norm_value, any_bad = copied.tolist()
+        rows = [flat[i : i + len(names)] for i in range(0, len(flat), len(names))]
+        if not any_bad and math.isfinite(norm_value):
+            return rows, norm_value
+        problems = (
+            f"{name} is {value} ({file_names(one.images)}); {self._first_bad_tensor(one)}"
+            for one, row in zip(passes, rows, strict=True)
+            for name, value in zip(names, row, strict=True)
+            if not math.isfinite(value)
+        )
+        self._raise_everywhere(next(problems, ""), iteration, "the backward pass")
+        # Gradients are averaged over the processes, so all of them see this.
+        images = file_names([item for one in passes for item in one.images])
+        raise NonFiniteError(
+            f"iteration {iteration}: the gradient norm is {norm_value} ({images}); "
+            f"{first_bad_gradient(self.detector)}; no parameter was changed"
+        )
+
+    def _raise_everywhere(self, problem: str, iteration: int, passed: str) -> None:
+        """Raise in every process if there is a problem in any."""
+        with waiting_for(f"the other ranks to finish {passed} of iteration {iteration}"):
+            problems = comm.all_gather(problem)
+        problem = next(filter(None, problems), "")
+        if problem:
+            raise NonFiniteError(f"iteration {iteration}: {problem}; no parameter was changed")
 
 
 def seed_generators(*words: int) -> None:

@@ -232,16 +232,8 @@ class Trainer(TrainerBase):
 
     def _gather(self, values: Sequence[float]) -> list[list[float]]:
         """Numbers of every process, and on the way whether any was asked to stop."""
-        mine = [float(self._signal.signum), *values]
-        gathered = [mine]
-        if comm.get_world_size() > 1:
-            tensor = torch.tensor(
-                mine, dtype=torch.float64, device=self._gradients.parameters[0].device
-            )
-            rows = [torch.empty_like(tensor) for _ in range(comm.get_world_size())]
-            with waiting_for(f"the other ranks to finish iteration {self.iter}"):
-                torch.distributed.all_gather(rows, tensor)
-                gathered = torch.stack(rows).tolist()
+        with waiting_for(f"the other ranks to finish iteration {self.iter}"):
+            gathered = comm.all_gather([float(self._signal.signum), *values])
         self.stop_signum = int(max(row[0] for row in gathered))
         return [row[1:] for row in gathered]
 

@@ -21,6 +21,7 @@ from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
 from smca.device import autocast_dtype, find_device
 from smca.errors import InputError
 
+from .ahead import map_ahead
 from .fold_norms import fold_norms
 from .trained_model import limit_detections, load_checkpoint, load_config
 
@@ -68,6 +69,8 @@ class Predictor:
         class_names: of classes 0 .. K-1; empty if they are not known.
         class_ids: their category ids in the data set of the training; empty if they are not known.
         device: where it runs.
+        ahead: how many images are read, resized or drawn by threads while the model runs; 0 where the model's own
+            threads have all processors, which others would slow down.
     """
 
     def __init__(
@@ -117,6 +120,9 @@ class Predictor:
         self.threshold = threshold
         self.batch_size = batch_size
         self.max_pixels = max_pixels
+        self.ahead = int(
+            self.device.type != "cpu" or torch.get_num_threads() < _usable_processors()
+        )
 
     @classmethod
     def from_checkpoint(
@@ -189,21 +195,31 @@ class Predictor:
             InputError: if an image cannot be read or is of another form.
         """
         if isinstance(images, ImageLike):
-            return next(self.stream([images]))
+            pending = self._prepare((0, images))
+            self._run([pending])
+            return pending.result
         return list(self.stream(images))
 
-    def stream(self, images: Iterable[ImageLike]) -> Iterator[Instances]:
+    def stream(
+        self, images: Iterable[ImageLike], *, ahead: int | None = None
+    ) -> Iterator[Instances]:
         """Detections of each image, in order, while the images still come.
 
-        Few images are held at a time: as many as make four batches, or 50 million pixels.
+        Few images are held at a time: as many as make four batches, or 50 million pixels, and those that are prepared.
+
+        Args:
+            images: as for a call.
+            ahead: instead of the predictor's own; with 0 no image is asked for before the last one's turn, as a camera
+                needs it.
 
         Raises:
             InputError: as for a call.
         """
         waiting: deque[_Pending] = deque()
         groups: dict[tuple[int, ...], list[_Pending]] = {}
-        for number, image in enumerate(images):
-            pending = self._prepare(image, number)
+        for pending in map_ahead(
+            self._prepare, enumerate(images), ahead=self.ahead if ahead is None else ahead
+        ):
             waiting.append(pending)
             group = groups.setdefault(pending.shape, [])
             group.append(pending)
@@ -220,7 +236,7 @@ class Predictor:
         Raises:
             InputError: as for a call.
         """
-        return self._prepare(image, 0).as_input()
+        return self._prepare((0, image)).as_input()
 
     def _batch_size_of(self, pending: _Pending) -> int:
         if self.device.type != "cpu":
@@ -240,7 +256,8 @@ class Predictor:
             self._run(groups.pop(first.shape))
         return first.result
 
-    def _prepare(self, image: ImageLike, number: int) -> _Pending:
+    def _prepare(self, numbered: tuple[int, ImageLike]) -> _Pending:
+        number, image = numbered
         if isinstance(image, str | os.PathLike):
             image = read_image(image, max_pixels=self.max_pixels)
         elif isinstance(image, Image.Image):
@@ -286,6 +303,13 @@ class Predictor:
             found.pred_boxes = Boxes(found.pred_boxes.tensor.float())
             found.scores = found.scores.float()
             pending.result = found[found.scores >= self.threshold] if self.threshold > 0 else found
+
+
+def _usable_processors() -> int:
+    """Of this process, which a scheduler may have confined to some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _check_count(name: str, value: object) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smca.device import copy_to
+
 from .precision import at_least_float32, full_precision
 
 
@@ -27,7 +29,7 @@ def padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tenso
     if all(tuple(size) == (height, width) for size in image_sizes):
         return None
     # One copy to the device, not one per image.
-    return mask_of_sizes(batch, torch.tensor(image_sizes, device=batch.device))
+    return mask_of_sizes(batch, copy_to(torch.tensor(image_sizes), batch.device))
 
 
 def mask_of_sizes(batch: Tensor, sizes: Tensor) -> Tensor:

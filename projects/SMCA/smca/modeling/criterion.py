@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
+from smca.device import copy_to
 from smca.errors import InputError
 
 from .classification import Classification
@@ -124,7 +125,7 @@ class SetCriterion:
         """
         logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
         starts = torch.tensor([0] + [len(t.labels) for t in targets[:-1]]).cumsum(0)
-        position = starts.to(logits.device)[matches.image] + matches.target
+        position = copy_to(starts, logits.device)[matches.image] + matches.target
         labels = torch.cat([t.labels for t in targets])[position]
         target_boxes = torch.cat([t.boxes for t in targets])[position].to(boxes.dtype)
         layers = torch.arange(len(boxes), device=boxes.device)[:, None]

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smca.device import copy_to
 from smca.layers.precision import at_least_float32
 
 from .classification import Classification
@@ -79,7 +80,7 @@ class HungarianMatcher:
             images = np.full_like(pairs[:, :1], image)
             parts.append(np.concatenate([images, pairs], axis=1))
         matches = np.concatenate(parts, axis=2).astype(np.int64)  # (L, 3, M)
-        image, query, target = torch.from_numpy(matches).to(logits.device).unbind(1)
+        image, query, target = copy_to(torch.from_numpy(matches), logits.device).unbind(1)
         return Matches(image=image, query=query, target=target)
 
     @torch.no_grad()

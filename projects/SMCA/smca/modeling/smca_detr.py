@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca.config import model_parts_from_cfg
+from smca.device import copy_to
 from smca.errors import InputError
 from smca.layers import at_least_float32, full_precision
 from smca.layers.padding import padding_mask
@@ -193,10 +194,11 @@ class SMCA(nn.Module):
             # Faster convolutions, and flattening to tokens becomes a view. Not where any backbone trains on a CPU:
             # oneDNN's backward pass of a strided 1x1 convolution writes out of bounds in this layout (torch 2.14).
             pixels = pixels.contiguous(memory_format=torch.channels_last)
+        widths_first = [(w, h) for h, w in images.image_sizes]
         return self.run_padded(
             pixels,
             padding_mask(pixels, images.image_sizes),
-            pixels.new_tensor([(w, h) for h, w in images.image_sizes]),
+            copy_to(torch.tensor(widths_first, dtype=pixels.dtype), pixels.device),
             isolate=isolate,
             last_layer_only=last_layer_only,
             targets=targets,
@@ -245,7 +247,9 @@ class SMCA(nn.Module):
             boxes.append(box_convert(relative, "xyxy", "cxcywh"))
         counts = [len(image_labels) for image_labels in labels]
         # Two copies to the device, not two per image.
-        parts = (torch.cat(values).to(self.device).split(counts) for values in (labels, boxes))
+        parts = (
+            copy_to(torch.cat(values), self.device).split(counts) for values in (labels, boxes)
+        )
         return [Target(*target) for target in zip(*parts, strict=True)]
 
 

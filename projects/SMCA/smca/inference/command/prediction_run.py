@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from smca.data.image_file import has_8_bits_in_more, read_image
 from smca.errors import InputError
+from smca.inference.ahead import map_ahead
 from smca.inference.predictor import Predictor
 from smca.text import printable
 from smca.visualization.detections import paint_detections
@@ -152,7 +153,7 @@ class PredictionRun:
                 yield frame
 
         start, written = time.perf_counter(), 0
-        found = self._predictor.stream(frames())
+        found = self._predictor.stream(frames(), ahead=0 if is_live else None)
         total = reader.num_frames
         if self._max_frames is not None:
             total = min(total or self._max_frames, self._max_frames)
@@ -181,30 +182,43 @@ class PredictionRun:
                 self._add(Record(name, number, self._take_id(), instances, place))
 
     def _predict_images(self, paths: Iterable[Path], bar: tqdm) -> None:
+        """Reading, resizing and drawing are done by threads beside the model, where that helps."""
         held: deque[tuple[Path, int, np.ndarray | None]] = deque()
 
         def images() -> Iterator[np.ndarray]:
-            for path in paths:
+            for path, image in map_ahead(self._read, paths, ahead=self._predictor.ahead):
                 # An image that cannot be read has its number, too, so that the others' do not depend on it.
                 number = self._take_id()
                 try:
                     image_id = number if self._ids is None else self._ids.image_id(path)
-                    image = read_image(path, max_pixels=self._predictor.max_pixels)
-                    self._tell_if_black(path, image)
+                    if isinstance(image, InputError):
+                        raise image
                 except InputError as error:
                     self.problem(str(error))
                     bar.update()
                     continue
+                self._tell_if_black(path, image)
                 held.append((path, image_id, image if self._names else None))
                 yield image
 
-        for instances in self._predictor.stream(images()):
-            path, image_id, image = held.popleft()
+        def found() -> Iterator[tuple[Path, int, np.ndarray | None, Instances]]:
+            for instances in self._predictor.stream(images()):
+                yield *held.popleft(), instances
+
+        for path, image_id, instances, drawn in map_ahead(
+            self._draw, found(), ahead=self._predictor.ahead
+        ):
             with self._whole():
-                place = None if image is None else str(self._save(image, instances, path))
+                place = None if drawn is None else str(self._save(*drawn, path))
                 self.num_images += 1
                 self._add(Record(str(path), None, image_id, instances, place))
             bar.update()
+
+    def _read(self, path: Path) -> tuple[Path, np.ndarray | InputError]:
+        try:
+            return path, read_image(path, max_pixels=self._predictor.max_pixels)
+        except InputError as error:
+            return path, error
 
     def _tell_if_black(self, path: Path, image: np.ndarray) -> None:
         """Once: whoever stored one image so stored all of them so."""
@@ -229,19 +243,28 @@ class PredictionRun:
         self._next_id += 1
         return self._next_id - 1
 
-    def _save(self, image: np.ndarray, instances: Instances, path: Path) -> Path:
+    def _draw(
+        self, found: tuple[Path, int, np.ndarray | None, Instances]
+    ) -> tuple[Path, int, Instances, tuple[memoryview, str] | None]:
+        """What was found, with the content and suffix of the annotated file where the image is given."""
+        path, image_id, image, instances = found
+        if image is None:
+            return path, image_id, instances, None
         # So that labels of small images are readable and hide little.
         factor = min(_LARGEST_FACTOR, math.ceil(_READABLE_SIDE / max(image.shape[:2])))
         annotated = self._paint(image, instances, scale=factor)
         is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
-        wanted = f"{path.stem}{path.suffix if is_jpeg else '.png'}"
-        target = self._names.take(wanted, path)
         options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
         # PIL writing a file by itself does not say that the disk is full.
         content = io.BytesIO()
         Image.fromarray(annotated).save(content, **options)
+        return path, image_id, instances, (content.getbuffer(), path.suffix if is_jpeg else ".png")
+
+    def _save(self, content: memoryview, suffix: str, path: Path) -> Path:
+        wanted = f"{path.stem}{suffix}"
+        target = self._names.take(wanted, path)
         with replacing(target) as partial:
-            partial.write_bytes(content.getbuffer())
+            partial.write_bytes(content)
         if target.name != wanted:
             self._tell(f"{path}: annotated in {target}")
         return target
