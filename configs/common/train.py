@@ -16,6 +16,8 @@ train = dict(
     lr_scaling=dict(rule=None, reference_batch_size=8),
     # "bfloat16" or "float16"; prior, box decoding, matching and losses stay in float32.
     amp=dict(enabled=False, dtype="bfloat16"),
+    # torch.compile of backbone, encoder and decoder: minutes at the start, and for a GPU that is worth them.
+    compile=False,
     # Averaged weights, evaluated ("bbox_ema/AP") and saved beside the raw ones.
     ema=dict(enabled=False, decay=0.9998),
     # Steps in a row that may be left out for a loss or gradient that is not finite; null is 0, in float16 16.

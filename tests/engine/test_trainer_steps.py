@@ -135,7 +135,7 @@ class _Asked(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["smca", "smca_plus_single_scale"])
+@pytest.mark.parametrize("name", ["smca", "detr"])
 def test_a_step_waits_for_its_device_twice(name, monkeypatch):
     """For the matcher's costs, of all layers and images, and for whether its gradients may be used."""
     waits = []
@@ -150,7 +150,8 @@ def test_a_step_waits_for_its_device_twice(name, monkeypatch):
     trainer = make_trainer(small_model(name), [detector_batch([2, 0])] * 2, clip_grad_norm=0.1)
     with _Asked() as asked:
         trainer.train(0, 1)
-    assert asked.names == []
+    # Detectron2 pads a batch by numbers that are on the host.
+    assert asked.names == ["_local_scalar_dense"] * 2
     assert sorted(waits) == ["cpu", "numpy", "tolist"]
 
 

@@ -309,6 +309,7 @@ def test_after_an_interruption_the_files_are_whole(weights, photos, tmp_path, mo
         return real(path, **options)
 
     monkeypatch.setattr(prediction_run, "read_image", interrupted)
+    monkeypatch.setattr("smca.inference.predictor._usable_processors", lambda: 1)
     monkeypatch.setattr(Predictor, "_batch_size_of", lambda self, pending: 1)
     target, lines = tmp_path / "r.json", tmp_path / "r.csv"
     assert (

@@ -14,7 +14,7 @@ from PIL import Image
 from helpers.builders import ROOT
 from helpers.checkpoints import tiny_checkpoint
 from helpers.odd_images import picture
-from smca.inference import Predictor
+from smca.inference import Predictor, predictor
 from smca.inference.command import main as command
 from smca.inference.command import prediction_run
 from smca.inference.command.interruption import Interruption
@@ -39,6 +39,7 @@ def photos(tmp_path):
 @pytest.fixture(autouse=True)
 def _one_at_a_time(monkeypatch):
     monkeypatch.setattr(Predictor, "_batch_size_of", lambda self, pending: 1)
+    monkeypatch.setattr(predictor, "_usable_processors", lambda: 1)
 
 
 @pytest.fixture(autouse=True)
@@ -88,13 +89,29 @@ def test_what_was_done_is_kept(weights, photos, tmp_path, monkeypatch, capsys, s
     assert {number: signal.getsignal(number) for number in STATUS} == handlers
 
 
+def test_what_is_drawn_beside_the_model_is_kept(weights, photos, tmp_path, monkeypatch, capsys):
+    real, ran = Predictor._run, []
+
+    def run_model(self, batch):
+        ran.append(batch)
+        if len(ran) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self, batch)
+
+    monkeypatch.setattr(predictor, "_usable_processors", lambda: 1000)
+    monkeypatch.setattr(Predictor, "_run", run_model)
+    assert run(weights, photos, tmp_path) == 130
+    assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_an_image_is_in_all_results_or_none(weights, photos, tmp_path, monkeypatch):
     """The wish comes between the picture and the first file."""
     real = prediction_run.PredictionRun._save
 
-    def save(self, image, instances, path):
-        target = real(self, image, instances, path)
-        if path.name == "1.jpg":
+    def save(self, drawn):
+        target = real(self, drawn)
+        if drawn.path.name == "1.jpg":
             os.kill(os.getpid(), signal.SIGINT)
         return target
 

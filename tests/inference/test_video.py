@@ -230,6 +230,7 @@ def test_an_interrupted_video_is_whole(tmp_path, monkeypatch):
     interrupted = FakeCapture(rate=24.0, count=100.0, frames=9, end=KeyboardInterrupt())
     with monkeypatch.context() as patch:
         patch.setattr(cv2, "VideoCapture", interrupted)
+        patch.setattr("smca.inference.predictor._usable_processors", lambda: 1)
         assert run(video, "--output", tmp_path / "out", "--batch-size", 1) == 130
     assert len(list(VideoReader(tmp_path / "out" / "a.mp4"))) == 9
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.utils import comm
+from torchvision.ops import box_convert, generalized_box_iou_loss
 
 from helpers import oracles
 from helpers.builders import model_config
@@ -14,6 +15,7 @@ from smca.modeling import (
     SetCriterion,
     Target,
 )
+from smca.modeling.criterion import paired_giou_loss
 
 QUERIES = 6
 
@@ -234,3 +236,26 @@ def test_more_outputs_have_losses_of_their_own_name_and_weight(known):
     for name, value in apart.items():
         # Averaged over the boxes of the batch.
         torch.testing.assert_close(losses[f"hints_{name}"], 0.25 * value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_giou_loss_is_torchvisions_number_by_number(dtype):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(2, 200, 4, generator=generator, dtype=dtype)
+    drawn[..., :2] = 0.3 + 0.4 * drawn[..., :2]
+    # Boxes that touch, one in the other, and without width.
+    drawn[:, 0] = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.4, 0.2, 0.2, 0.2]])
+    drawn[:, 1] = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.1, 0.2]])
+    drawn[:, 2] = torch.tensor([[0.5, 0.5, 0.0, 0.4], [0.5, 0.5, 0.1, 0.2]])
+    results = []
+    for loss in (
+        paired_giou_loss,
+        lambda *pair: generalized_box_iou_loss(*(box_convert(b, "cxcywh", "xyxy") for b in pair)),
+    ):
+        boxes = drawn.clone().requires_grad_()
+        values = loss(*boxes)
+        values.sum().backward()
+        results.append((values, boxes.grad))
+    assert 20 < (results[0][0] < 1).sum() < 180
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)

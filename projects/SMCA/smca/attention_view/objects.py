@@ -8,7 +8,8 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from smca.errors import InputError
-from smca.inference.predictor import ImageLike, Predictor
+from smca.inference.predictor import Predictor
+from smca.inference.prepared_image import ImageLike
 
 from .recording import NetworkRun, record
 from .views import QueryView, view_queries

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca.errors import InputError
-from smca.inference.predictor import ImageLike, Predictor
+from smca.inference.predictor import Predictor
+from smca.inference.prepared_image import ImageLike
 from smca.modeling import SMCA
 
 

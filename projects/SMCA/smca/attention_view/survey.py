@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from smca.inference.predictor import ImageLike, Predictor
+from smca.inference.predictor import Predictor
+from smca.inference.prepared_image import ImageLike
 
 from .maps import attention_in_box
 from .objects import best_detections

@@ -5,7 +5,7 @@ from torch import nn
 COMPILED_PARTS = ("backbone", "encoder", "decoder")
 
 
-def compile_parts(model: nn.Module, *, backend: str = "inductor") -> None:
+def compile_parts(model: nn.Module, *, backend: str = "inductor", fullgraph: bool = False) -> None:
     """Compile a detector's backbone, encoder and decoder in place, once for all sizes of images.
 
     Names of parameters stay as they are, so checkpoints are the same. Each part is compiled when it is first called, in
@@ -13,7 +13,7 @@ def compile_parts(model: nn.Module, *, backend: str = "inductor") -> None:
 
     Args:
         model: an :class:`~smca.modeling.SMCA`.
-        backend: of ``torch.compile``.
+        backend, fullgraph: of ``torch.compile``.
     """
     for name in COMPILED_PARTS:
-        getattr(model, name).compile(dynamic=True, backend=backend)
+        getattr(model, name).compile(dynamic=True, backend=backend, fullgraph=fullgraph)

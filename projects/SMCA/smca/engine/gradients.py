@@ -130,6 +130,8 @@ class StepGradients:
         rows = [flat[i : i + len(names)] for i in range(0, len(flat), len(names))]
         if not any_bad and math.isfinite(norm_value):
             return rows, norm_value
+        if any_bad:
+            self._precision.keep_scale()
         problems = (
             f"{name} is {value} ({file_names(one.images)}); {self._first_bad_tensor(one)}"
             for one, row in zip(passes, rows, strict=True)

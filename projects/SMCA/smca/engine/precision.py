@@ -49,9 +49,14 @@ class MixedPrecision:
             self._scaler.update()
             self._unscaled = False
 
+    def keep_scale(self) -> None:
+        """After a loss that is not finite: no other scale would mend that."""
+        if self._unscaled:
+            self._scaler.update(self._scaler.get_scale())
+            self._unscaled = False
+
     def leave_out(self) -> None:
         """Instead of :meth:`step`: gradients that were not finite make the next step's scale smaller."""
-        # Where a loss was not finite there are no gradients, and no scale would help.
         if self._unscaled:
             self._scaler.update()
             self._unscaled = False

@@ -23,6 +23,7 @@ from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
 from .averages import WeightAverage
+from .compilation import compile_parts
 from .early_stopping import EarlyStoppingHook
 from .inputs import RunInputs
 from .precision import MixedPrecision
@@ -96,6 +97,8 @@ def _build_checkpointer(inputs: RunInputs) -> RunCheckpointer:
     settings, model = inputs.cfg.train, inputs.model
     # Before the wrapper, whose parameters are the same.
     optimizer = inputs.optimizer
+    if settings.get("compile", False):
+        compile_parts(model)
     distributed = _distribute(model, settings.ddp)
     # Behind the wrapper, which gives all processes the same weights.
     average = WeightAverage(model, decay=settings.ema.decay) if settings.ema.enabled else None

@@ -9,24 +9,20 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
-import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from smca.checkpoint import ModelInfo
-from smca.data.image_file import MAX_PIXELS, image_to_bgr, read_image
+from smca.data.image_file import MAX_PIXELS
 from smca.device import autocast_dtype, find_device
 from smca.errors import InputError
 
 from .ahead import map_ahead
 from .fold_norms import fold_norms
+from .prepared_image import ImageLike, PreparedImage, pixels_of
 from .trained_model import limit_detections, load_checkpoint, load_config
-
-ImageLike = np.ndarray | Image.Image | str | os.PathLike
-"""(height, width, 3) BGR uint8, a PIL image of any mode, or a path."""
 
 _CPU_BATCH_PIXELS = 1 << 18
 """Of a batch's resized images on a CPU; larger batches were slower there than single images."""
@@ -38,25 +34,10 @@ _PIXELS_AHEAD = 50_000_000
 
 @dataclasses.dataclass
 class _Pending:
-    """An image that waits for its batch.
+    """An image that waits for its batch; ``result`` is None until that has run."""
 
-    Attributes:
-        pixels: (3, height', width') uint8, resized, in the model's channel order.
-        size: (height, width) of the image itself.
-        result: None until its batch has run.
-    """
-
-    pixels: Tensor
-    size: tuple[int, int]
+    image: PreparedImage
     result: Instances | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.pixels.shape)
-
-    def as_input(self) -> dict:
-        """An entry of Detectron2's ``batched_inputs``."""
-        return {"image": self.pixels, "height": self.size[0], "width": self.size[1]}
 
 
 class Predictor:
@@ -221,10 +202,10 @@ class Predictor:
             self._prepare, enumerate(images), ahead=self.ahead if ahead is None else ahead
         ):
             waiting.append(pending)
-            group = groups.setdefault(pending.shape, [])
+            group = groups.setdefault(pending.image.shape, [])
             group.append(pending)
             if len(group) == self._batch_size_of(pending):
-                self._run(groups.pop(pending.shape))
+                self._run(groups.pop(pending.image.shape))
             while waiting and (waiting[0].result is not None or self._is_enough(waiting)):
                 yield self._next_result(waiting, groups)
         while waiting:
@@ -236,16 +217,18 @@ class Predictor:
         Raises:
             InputError: as for a call.
         """
-        return self._prepare((0, image)).as_input()
+        return self._prepare((0, image)).image.as_input()
 
     def _batch_size_of(self, pending: _Pending) -> int:
         if self.device.type != "cpu":
             return self.batch_size
-        _, height, width = pending.shape
+        _, height, width = pending.image.shape
         return max(1, min(self.batch_size, _CPU_BATCH_PIXELS // (height * width)))
 
     def _is_enough(self, waiting: Sequence[_Pending]) -> bool:
-        pixels = sum(height * width for height, width in (pending.size for pending in waiting))
+        pixels = sum(
+            height * width for height, width in (pending.image.size for pending in waiting)
+        )
         return len(waiting) >= _BATCHES_AHEAD * self.batch_size or pixels >= _PIXELS_AHEAD
 
     def _next_result(
@@ -253,43 +236,15 @@ class Predictor:
     ) -> Instances:
         first = waiting.popleft()
         if first.result is None:
-            self._run(groups.pop(first.shape))
+            self._run(groups.pop(first.image.shape))
         return first.result
 
     def _prepare(self, numbered: tuple[int, ImageLike]) -> _Pending:
         number, image = numbered
-        if isinstance(image, str | os.PathLike):
-            image = read_image(image, max_pixels=self.max_pixels)
-        elif isinstance(image, Image.Image):
-            try:
-                image = image_to_bgr(image)
-            except (InputError, OSError) as error:
-                raise InputError(f"image {number}: {error}") from error
-        elif not isinstance(image, np.ndarray):
-            raise InputError(
-                f"image {number} is a {type(image).__name__}; it must be a numpy array, a PIL image or a path"
-            )
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(
-                f"image {number} is an array of {image.dtype} {image.shape}; it must be uint8 "
-                "(height, width, 3), BGR"
-            )
-        height, width = image.shape[:2]
+        pixels = pixels_of(image, f"image {number}", max_pixels=self.max_pixels)
         if self.input_format == "RGB":
-            image = image[:, :, ::-1]
-        resized = self._resize(image)
-        pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        return _Pending(pixels, (height, width))
-
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        """As Detectron2's ``ResizeShortestEdge``, whose own transform draws a random number for the size."""
-        height, width = image.shape[:2]
-        new_height, new_width = T.ResizeShortestEdge.get_output_shape(
-            height, width, self.min_size, self.max_size
-        )
-        # Of a very thin image nothing would be left.
-        new_height, new_width = max(1, new_height), max(1, new_width)
-        return T.ResizeTransform(height, width, new_height, new_width).apply_image(image)
+            pixels = pixels[:, :, ::-1]
+        return _Pending(PreparedImage.resized(pixels, self.min_size, self.max_size))
 
     @torch.no_grad()
     def _run(self, batch: Sequence[_Pending]) -> None:
@@ -297,7 +252,7 @@ class Predictor:
         if self._autocast_dtype is not None:
             autocast = torch.autocast(self.device.type, self._autocast_dtype)
         with autocast:
-            outputs = self.model([pending.as_input() for pending in batch])
+            outputs = self.model([pending.image.as_input() for pending in batch])
         for pending, output in zip(batch, outputs, strict=True):
             found = output["instances"].to("cpu")
             found.pred_boxes = Boxes(found.pred_boxes.tensor.float())

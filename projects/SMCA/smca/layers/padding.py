@@ -80,13 +80,16 @@ class Border:
             mask: (B, height, width) bool in pixels, True where padded; height and width are multiples of the strides.
         """
         self._mask = mask
-        self._resized: dict[str, Tensor] = {}
+        self._resized: list[Tensor] = []
 
     def zero_(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features with zeros in padded cells, in place."""
-        size = tuple(features.shape[-2:])
-        # While a graph is exported sizes are expressions, which have no hash.
-        key = str(size)
-        if key not in self._resized:
-            self._resized[key] = resize_mask(self._mask, size)[:, None]
-        return features.masked_fill_(self._resized[key], 0.0)
+        return features.masked_fill_(self._at(features.shape[-2:]), 0.0)
+
+    def _at(self, size: torch.Size) -> Tensor:
+        # Compared one by one: while a graph is traced sizes are expressions, which have no hash.
+        for resized in reversed(self._resized):
+            if resized.shape[-2:] == size:
+                return resized
+        self._resized.append(resize_mask(self._mask, size)[:, None])
+        return self._resized[-1]

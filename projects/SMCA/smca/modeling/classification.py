@@ -106,9 +106,16 @@ class FocalClassification:
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
         """Summed over queries, divided by the number of boxes."""
-        one_hot = F.one_hot(classes, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
+        one_hot = one_hot_of(classes, logits)
         loss = sigmoid_focal_loss(logits, one_hot, alpha=self.alpha, gamma=self.gamma)
         return loss.sum((1, 2, 3)) / num_boxes
+
+
+def one_hot_of(classes: Tensor, logits: Tensor) -> Tensor:
+    """Classes (...), K for none, as zeros and ones of the shape (..., K) and dtype of logits."""
+    return (classes[..., None] == torch.arange(logits.shape[-1], device=classes.device)).to(
+        logits.dtype
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

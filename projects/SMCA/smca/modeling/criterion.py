@@ -7,7 +7,7 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_convert, generalized_box_iou_loss
+from torchvision.ops import box_convert
 
 from smca.device import copy_to
 from smca.errors import InputError
@@ -131,9 +131,7 @@ class SetCriterion:
         layers = torch.arange(len(boxes), device=boxes.device)[:, None]
         matched = boxes[layers, matches.image, matches.query]
         l1 = F.l1_loss(matched, target_boxes, reduction="none").sum((1, 2))
-        giou = generalized_box_iou_loss(
-            box_convert(matched, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy")
-        )
+        giou = paired_giou_loss(matched, target_boxes)
         return {
             "loss_ce": self._class_loss(
                 logits, matches, labels, (matched, target_boxes), num_boxes
@@ -187,6 +185,26 @@ def paired_iou(first: Tensor, second: Tensor) -> Tensor:
     common = (high - low).clamp(min=0).prod(-1)
     union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common
     return common / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def paired_giou_loss(first: Tensor, second: Tensor) -> Tensor:
+    """1 - GIoU of boxes (..., 4) as (cx, cy, w, h), pair by pair -> (...).
+
+    Number by number torchvision's ``generalized_box_iou_loss``, which indexes by a mask: for that a host waits for its
+    GPU.
+    """
+    (x1, y1, x2, y2), (other_x1, other_y1, other_x2, other_y2) = (
+        box_convert(boxes, "cxcywh", "xyxy").unbind(-1) for boxes in (first, second)
+    )
+    width = torch.minimum(x2, other_x2) - torch.maximum(x1, other_x1)
+    height = torch.minimum(y2, other_y2) - torch.maximum(y1, other_y1)
+    common = torch.where((width > 0) & (height > 0), width * height, 0.0)
+    union = (x2 - x1) * (y2 - y1) + (other_x2 - other_x1) * (other_y2 - other_y1) - common
+    enclosing = (torch.maximum(x2, other_x2) - torch.minimum(x1, other_x1)) * (
+        torch.maximum(y2, other_y2) - torch.minimum(y1, other_y1)
+    )
+    eps = 1e-7
+    return 1 - (common / (union + eps) - (enclosing - union) / (enclosing + eps))
 
 
 def _average_box_count(targets: list[Target], like: Tensor) -> Tensor:

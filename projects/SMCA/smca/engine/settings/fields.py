@@ -75,6 +75,7 @@ TRAINING = {
     "train.skip_nonfinite": COUNT.or_null(),
     "train.log_period": SIZE,
     "train.report": FLAG,
+    "train.compile": FLAG,
     "train.checkpointer.period_epochs": RATE,
     "train.checkpointer.period": COUNT.or_null(),
     # Or nothing is left if the newest is damaged.
@@ -117,7 +118,7 @@ TRAINING = {
 }
 """As above, of what only a training reads."""
 
-MAY_BE_ABSENT = ("train.report",)
+MAY_BE_ABSENT = ("train.report", "train.compile")
 """Fields of ``train`` that version 0.1 did not write; without one it has its default."""
 
 SWITCHED = {

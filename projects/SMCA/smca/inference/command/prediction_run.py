@@ -1,12 +1,14 @@
 """Predicting a list of image and video files, writing what is wanted, and going on after a bad file."""
 
 import contextlib
+import dataclasses
 import io
 import math
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -33,6 +35,17 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg")
 _LARGEST_JPEG = 65500
 """Pixels of a side."""
 _READABLE_SIDE, _LARGEST_FACTOR = 400, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """An image's detections, and the content of the file that shows them; None where none is wanted."""
+
+    path: Path
+    id: int
+    instances: Instances
+    content: memoryview | None = None
+    suffix: str = ""
 
 
 class PredictionRun:
@@ -201,18 +214,31 @@ class PredictionRun:
                 held.append((path, image_id, image if self._names else None))
                 yield image
 
-        def found() -> Iterator[tuple[Path, int, np.ndarray | None, Instances]]:
-            for instances in self._predictor.stream(images()):
-                yield *held.popleft(), instances
+        drawn: deque[Future[_Drawn]] = deque()
 
-        for path, image_id, instances, drawn in map_ahead(
-            self._draw, found(), ahead=self._predictor.ahead
-        ):
+        def record_next() -> None:
+            image = drawn[0].result()
             with self._whole():
-                place = None if drawn is None else str(self._save(*drawn, path))
+                drawn.popleft()
+                place = None if image.content is None else str(self._save(image))
                 self.num_images += 1
-                self._add(Record(str(path), None, image_id, instances, place))
+                self._add(Record(str(image.path), None, image.id, image.instances, place))
             bar.update()
+
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                for instances in self._predictor.stream(images()):
+                    drawn.append(pool.submit(self._draw, *held.popleft(), instances))
+                    while len(drawn) > self._predictor.ahead:
+                        record_next()
+            except OSError:
+                # Where one cannot be written the others cannot.
+                drawn.clear()
+                raise
+            finally:
+                # Also when it is interrupted: what was found is kept.
+                while drawn:
+                    record_next()
 
     def _read(self, path: Path) -> tuple[Path, np.ndarray | InputError]:
         try:
@@ -244,12 +270,10 @@ class PredictionRun:
         return self._next_id - 1
 
     def _draw(
-        self, found: tuple[Path, int, np.ndarray | None, Instances]
-    ) -> tuple[Path, int, Instances, tuple[memoryview, str] | None]:
-        """What was found, with the content and suffix of the annotated file where the image is given."""
-        path, image_id, image, instances = found
+        self, path: Path, image_id: int, image: np.ndarray | None, instances: Instances
+    ) -> _Drawn:
         if image is None:
-            return path, image_id, instances, None
+            return _Drawn(path, image_id, instances)
         # So that labels of small images are readable and hide little.
         factor = min(_LARGEST_FACTOR, math.ceil(_READABLE_SIDE / max(image.shape[:2])))
         annotated = self._paint(image, instances, scale=factor)
@@ -258,15 +282,16 @@ class PredictionRun:
         # PIL writing a file by itself does not say that the disk is full.
         content = io.BytesIO()
         Image.fromarray(annotated).save(content, **options)
-        return path, image_id, instances, (content.getbuffer(), path.suffix if is_jpeg else ".png")
+        suffix = path.suffix if is_jpeg else ".png"
+        return _Drawn(path, image_id, instances, content.getbuffer(), suffix)
 
-    def _save(self, content: memoryview, suffix: str, path: Path) -> Path:
-        wanted = f"{path.stem}{suffix}"
-        target = self._names.take(wanted, path)
+    def _save(self, drawn: _Drawn) -> Path:
+        wanted = f"{drawn.path.stem}{drawn.suffix}"
+        target = self._names.take(wanted, drawn.path)
         with replacing(target) as partial:
-            partial.write_bytes(content)
+            partial.write_bytes(drawn.content)
         if target.name != wanted:
-            self._tell(f"{path}: annotated in {target}")
+            self._tell(f"{drawn.path}: annotated in {target}")
         return target
 
 

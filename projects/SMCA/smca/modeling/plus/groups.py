@@ -54,9 +54,8 @@ class GroupedQueries(nn.Module):
         parts = [group(levels, image_sizes, targets) for group in self.groups]
         sizes = [part.content.shape[1] for part in parts]
         # (Q,) number of its group: the mask is block-diagonal.
-        group = (
-            torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(image_sizes.device)
-        )
+        like = {"dtype": torch.int64, "device": image_sizes.device}
+        group = torch.cat([torch.full((size,), k, **like) for k, size in enumerate(sizes)])
         mask = group[:, None] == group
         start = 0
         for size, part in zip(sizes, parts, strict=True):

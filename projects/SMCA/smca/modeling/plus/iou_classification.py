@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from smca.errors import InputError
 
-from ..classification import FocalClassification
+from ..classification import FocalClassification, one_hot_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class IouClassification(FocalClassification):
         self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float, ious: Tensor
     ) -> Tensor:
         """Summed over queries, divided by the number of boxes; ``ious`` (L, B, Q) of matched queries, else 0."""
-        one_hot = F.one_hot(classes, logits.shape[-1] + 1)[..., :-1].to(logits.dtype)
+        one_hot = one_hot_of(classes, logits)
         target = one_hot * ious.to(logits.dtype)[..., None] ** self.target_power
         negative = self.negative_weight * logits.detach().sigmoid() ** self.gamma
         weight = torch.where(one_hot > 0, 1.0, negative)
