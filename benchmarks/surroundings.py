@@ -1,5 +1,7 @@
 """What a benchmark ran on, as the first fields of its report."""
 
+import functools
+
 import detectron2
 import torch
 
@@ -7,8 +9,9 @@ import smca
 from smca.analysis.table import machine_name
 
 
+@functools.cache
 def surroundings() -> dict:
-    """Machine and versions, printed and for the JSON file."""
+    """Machine and versions for the JSON file, printed the first time."""
     machine = f"{machine_name(torch.device('cpu'))}, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         machine += f", {machine_name(torch.device('cuda'))}"
