@@ -30,6 +30,7 @@ OF_THE_ZOO = {
     "Faster R-CNN FPN": "faster_rcnn_fpn_r50_3x",
 }
 WRITTEN_DOWN = {f"{name}, written down": OF_THE_ZOO[name] for name in ("SMCA single-scale", "SMCA")}
+WITHOUT_PRIOR = "SMCA single-scale, written down, without prior"
 # Prefix of the classes in transformers, and the features that they take.
 OF_TRANSFORMERS = {
     "DETR of transformers": ("Detr", ["stage4"]),
@@ -93,6 +94,7 @@ def training_step(
     The written-down form gets the package's matching and losses, so that the network is what differs.
 
     Args:
+        name: of :data:`NAMES`, or :data:`WITHOUT_PRIOR`.
         objects: in each image; the others are those of :func:`prediction`.
     """
     generator = torch.Generator().manual_seed(0)
@@ -100,8 +102,9 @@ def training_step(
     if name in OF_THE_ZOO:
         model = _of_the_zoo(name, NUM_QUERIES)
         losses = model
-    elif name in WRITTEN_DOWN:
-        ours, model = package_and_plain(WRITTEN_DOWN[name])
+    elif name in (*WRITTEN_DOWN, WITHOUT_PRIOR):
+        ours, model = package_and_plain(WRITTEN_DOWN[name.removesuffix(", without prior")])
+        model.has_prior = name != WITHOUT_PRIOR
 
         def losses(batched_inputs: list[dict]) -> dict[str, Tensor]:
             outputs = model(ours.preprocess_images(batched_inputs).tensor)

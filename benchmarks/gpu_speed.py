@@ -25,6 +25,7 @@ from contestants import OF_THE_ZOO, prediction
 from detectron2.config import instantiate
 from drawn import drawn_image, keep_in_range
 from speed_harness import RESULTS, store
+from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -188,7 +189,9 @@ def largest_items(name: str, device: torch.device, batch: int) -> dict[str, Any]
         profiler.stop()
         waits = waits_of(train, trainer, step) if device.type == "cuda" else None
     field = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, field))
+    # Operators with the time of their kernels; the kernels are listed, too, and would count twice.
+    operators = (e for e in profiler.key_averages() if e.device_type == DeviceType.CPU)
+    events = sorted(operators, key=lambda event: -getattr(event, field))
     total = sum(getattr(event, field) for event in events)
     shares = {event.key: round(getattr(event, field) / total, 3) for event in events[:10]}
     return {"largest": shares, "waits_per_step": waits}

@@ -47,11 +47,16 @@ def package_and_plain(config: str) -> tuple[nn.Module, "PlainSMCA"]:
 
 
 class PlainSMCA(nn.Module):
-    """Parts behind the backbone are named as the package's, whose weights load."""
+    """Parts behind the backbone are named as the package's, whose weights load.
+
+    Attributes:
+        has_prior: without, co-attention is DETR's, so that what the prior costs can be measured.
+    """
 
     def __init__(self, model: nn.Module, strides: tuple[int, ...]):
         """``model`` says how wide and deep; nothing of it is kept."""
         super().__init__()
+        self.has_prior = True
         dim = model.decoder.query_embedding.weight.shape[1]
         hidden, dropout = model.decoder.layers[0].ffn.linear1.out_features, _DROPOUT
         attention = {"embed_dim": dim, "num_heads": _HEADS, "dropout": dropout}
@@ -164,7 +169,9 @@ class PlainSMCA(nn.Module):
                 center = self.decoder.modulation.center(o_q)
             update, _ = layer.self_attention(located, located, x)
             x = layer.norm1(x + self._drop(update))
-            priors = self._log_priors(predictor, o_q, center.sigmoid() * image_size, sizes)
+            priors = [0.0] * len(sizes)
+            if self.has_prior:
+                priors = self._log_priors(predictor, o_q, center.sigmoid() * image_size, sizes)
             weights = None
             if len(sizes) > 1:
                 weights = predictor.level_selection(o_q).softmax(-1)  # equation (7)
@@ -198,7 +205,7 @@ class PlainSMCA(nn.Module):
         query: Tensor,
         keys: list[Tensor],
         values: list[Tensor],
-        priors: list[Tensor],
+        priors: list[Tensor | float],
         level_weights: Tensor | None,
     ) -> Tensor:
         """Equations (5), (8) and (9): softmax(Q K^T / sqrt(d) + log G) V of each level, weighed and summed."""
