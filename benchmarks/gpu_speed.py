@@ -34,6 +34,7 @@ from smca import model_zoo
 from smca.data import TrainLoader
 from smca.engine import MixedPrecision, Trainer
 from smca.engine.compilation import compile_parts
+from smca.engine.trainer import StepError
 
 MODELS = ("SMCA single-scale", "SMCA")
 COCO_IMAGES, EPOCHS = 118_287, 50
@@ -67,7 +68,9 @@ def main() -> None:
             label = f"{name}, compiled" if compiled else name
             tasks = {
                 "latency": partial(latency, name, device, compiled),
-                "training": partial(training, name, device, compiled, args, report["peak_tflops"]),
+                "training": partial(
+                    training, name, device, compiled, args, report["peak_tflops"], end
+                ),
             }
             if not compiled:
                 tasks["profile"] = partial(largest_items, name, device, args.batches[0])
@@ -101,14 +104,23 @@ def latency(name: str, device: torch.device, compiled: bool) -> dict[str, float]
 
 
 def training(
-    name: str, device: torch.device, compiled: bool, args: argparse.Namespace, peak: float
+    name: str,
+    device: torch.device,
+    compiled: bool,
+    args: argparse.Namespace,
+    peak: float,
+    end: float,
 ) -> dict[str, Any]:
     """Images a second by batch size, and of the best one the share of the peak and the hours of 50 epochs."""
     by_batch: dict[int, dict[str, float]] = {}
     for batch in args.batches:
+        if by_batch and time.monotonic() > end:
+            break
         try:
             by_batch[batch] = measure_steps(name, device, compiled, batch, args.steps)
-        except torch.OutOfMemoryError:
+        except StepError as error:
+            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise
             break
         finally:
             free(device)
@@ -233,8 +245,10 @@ def stepping(
         clip_grad_norm=cfg.train.clip_grad_norm,
         precision=MixedPrecision(device_type=device.type, dtype="bfloat16"),
     )
-    yield trainer, lambda steps: trainer.train(0, steps)
-    torch.compiler.reset()
+    try:
+        yield trainer, lambda steps: trainer.train(0, steps)
+    finally:
+        torch.compiler.reset()
 
 
 def images() -> list[dict]:

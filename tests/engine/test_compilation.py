@@ -1,29 +1,36 @@
-"""Compiled parts: one graph each, the same numbers, the same checkpoint."""
+"""Compiled parts: a graph each for all sizes, the same numbers, the same checkpoint."""
 
 import pytest
 import torch
 from detectron2.config import instantiate
 from torch import _dynamo as dynamo
+from torch import nn
 
 from helpers.builders import small_config, training_input
-from smca.engine.compilation import compile_parts
+from smca.engine.compilation import COMPILED_PARTS, compile_parts
+from smca.errors import InputError
 
 
 def batch(*sizes):
     return [training_input(*size, 2, seed=seed) for seed, size in enumerate(sizes)]
 
 
-BATCHES = (batch((64, 96), (48, 64)), batch((96, 128), (96, 80)))
-"""Padded at the bottom and right, and at the right only."""
+BATCHES = (batch((192, 320), (160, 192)), batch((256, 384), (192, 320)))
+"""Both padded; a map of one cell would be a graph of its own."""
 
 
 @pytest.mark.parametrize("name", ["smca", "smca_plus_single_scale"])
-def test_a_training_is_one_graph_a_part_for_all_sizes(name):
+def test_a_part_is_one_graph_for_all_sizes(name):
     config = small_config(name)
     config.decoder.num_layers = 1
     config.encoder.blocks = "Multi" if config.encoder.num_levels > 1 else "Intra"
     model = instantiate(config)
     names = list(model.state_dict())
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
 
     def losses():
         for images in BATCHES:
@@ -32,10 +39,16 @@ def test_a_training_is_one_graph_a_part_for_all_sizes(name):
 
     expected = list(losses())
     dynamo.reset()
-    compile_parts(model, backend="eager", fullgraph=True)
+    compile_parts(model, backend=backend, fullgraph=True)
     try:
         for ours, theirs in zip(losses(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     finally:
         dynamo.reset()
+    assert len(graphs) == len(COMPILED_PARTS)
     assert list(model.state_dict()) == names
+
+
+def test_other_models_are_refused():
+    with pytest.raises(InputError, match="Linear has no backbone"):
+        compile_parts(nn.Linear(1, 1))

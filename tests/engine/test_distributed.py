@@ -17,6 +17,7 @@ from helpers.distributed import (
     fail_in_one_process,
     fail_to_load_in_one_process,
     save_gradients,
+    skip_a_bad_pass,
     train_with_norm_and_dropout,
 )
 from smca.data import register_digits
@@ -82,6 +83,13 @@ def test_a_failure_in_one_process_ends_all(capfd):
     with pytest.raises(SystemExit) as stopped:
         launch(fail_in_one_process, args=(1,), device="cpu", num_processes=2)
     assert stopped.value.code == 7
+
+
+def test_a_pass_that_fails_in_one_process_is_skipped_in_all(tmp_path):
+    launch(skip_a_bad_pass, args=(str(tmp_path), 2), device="cpu", num_processes=2)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, torch.ones(3))
 
 
 @pytest.mark.parametrize(

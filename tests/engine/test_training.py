@@ -187,3 +187,17 @@ def test_a_resume_of_another_model_is_one_sentence(cfg):
         with pytest.raises(ValueError, match="does not fit this config") as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asked", [True, False, None])
+def test_parts_are_compiled_where_it_is_asked_for(cfg, monkeypatch, asked):
+    compiled = []
+    monkeypatch.setattr("smca.engine.training.compile_parts", compiled.append)
+    if asked is None:
+        # As in a config.yaml of before.
+        del cfg.train["compile"]
+    else:
+        cfg.train.compile = asked
+    inputs = RunInputs(cfg, training=True)
+    prepare_training(inputs, resume=False)
+    assert compiled == ([inputs.model] if asked else [])

@@ -1,5 +1,6 @@
 """What processes of a distributed test run; imported by each of them."""
 
+import itertools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from omegaconf import OmegaConf
+from torch import nn
 
 from smca.data import DigitsSpec, TrainLoader, build_test_loader, register_digits
 from smca.engine import CheckpointHook, RunCheckpointer, Trainer, WeightAverage
@@ -178,6 +180,45 @@ def fail_to_load_in_one_process(folder: str, how: str) -> None:
         trainer.train(0, 5)
     except ValueError as error:
         raise SystemExit(f"train: {error}") from None
+
+
+class _BadCost(nn.Module):
+    """As a matcher does, it refuses a batch that says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, batch: list[dict]) -> dict[str, torch.Tensor]:
+        if any(item["is_bad"] for item in batch):
+            raise FloatingPointError("the matching cost is not finite")
+        return {"loss": sum((self.scale * item["x"]).sum() for item in batch)}
+
+
+def skip_a_bad_pass(folder: str, accumulate_steps: int) -> None:
+    """Rank 1's last forward pass of the second step fails; each process writes its parameters at the end."""
+
+    def load(record: dict) -> dict:
+        number = record["number"]
+        is_bad = trainer.iter == 1 and comm.get_rank() == 1 and next(passes) == accumulate_steps - 1
+        return {"x": torch.full((3,), 1.0 + number), "file_name": "x.jpg", "is_bad": is_bad}
+
+    passes = itertools.count()
+    model = _BadCost()
+    trainer = Trainer(
+        model=torch.nn.parallel.DistributedDataParallel(model),
+        loader=TrainLoader(
+            dataset=[{"number": i} for i in range(4)],
+            mapper=load,
+            total_batch_size=2 * accumulate_steps,
+            num_workers=0,
+        ),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
+        accumulate_steps=accumulate_steps,
+        skip_nonfinite=2,
+    )
+    trainer.train(0, 4)
+    torch.save(model.scale.detach(), f"{folder}/rank{comm.get_rank()}.pth")
 
 
 def end_early(folder: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -103,6 +104,32 @@ def test_what_is_drawn_beside_the_model_is_kept(weights, photos, tmp_path, monke
     assert run(weights, photos, tmp_path) == 130
     assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_all_that_is_drawn_is_kept(weights, photos, tmp_path, monkeypatch):
+    """The wish comes while the first image is drawn and the second one waits for that."""
+    real_run, real_paint = Predictor._run, prediction_run.paint_detections
+    ran, second = [], threading.Event()
+
+    def run_model(self, batch):
+        real_run(self, batch)
+        ran.append(batch)
+        if len(ran) == 2:
+            second.set()
+
+    def paint(*args, **options):
+        if second.wait(10) and len(ran) == 2:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            ran.append("told")
+        return real_paint(*args, **options)
+
+    monkeypatch.setattr(predictor, "_usable_processors", lambda: 1000)
+    monkeypatch.setattr(Predictor, "_run", run_model)
+    monkeypatch.setattr(prediction_run, "paint_detections", paint)
+    assert run(weights, photos, tmp_path) == 130
+    assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
 
 
 def test_an_image_is_in_all_results_or_none(weights, photos, tmp_path, monkeypatch):

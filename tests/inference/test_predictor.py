@@ -118,6 +118,25 @@ def test_a_stream_is_lazy_and_in_order(checkpoint):
     assert len(taken) <= 20 + 8 + 1
 
 
+@pytest.mark.parametrize("kind", ["array", "PIL"])
+def test_the_memory_of_an_image_may_be_used_again(checkpoint, kind):
+    predictor = Predictor.from_checkpoint(checkpoint, batch_size=1, device="cpu")
+    pictures = [np.roll(draw((40, 64)), 9 * shift, 1) for shift in range(4)]
+
+    def images():
+        buffer = np.empty_like(pictures[0])
+        for shown in pictures:
+            buffer[:] = shown
+            image = Image.fromarray(np.ascontiguousarray(buffer[..., ::-1]))
+            yield buffer if kind == "array" else image
+            buffer[:] = 0
+            image.close()
+
+    expected = list(predictor.stream(pictures, ahead=0))
+    for ours, theirs in zip(predictor.stream(images(), ahead=1), expected, strict=True):
+        assert_same(ours, theirs, 0)
+
+
 def test_large_images_are_not_hoarded(checkpoint):
     predictor = Predictor.from_checkpoint(checkpoint, device="cpu")
     predictor.ahead = 1

@@ -155,6 +155,8 @@ def test_a_picture_that_finds_no_room(weights, photos, tmp_path, monkeypatch, ca
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(prediction_run.Path, "write_bytes", write_bytes)
+    # The second one is drawn by then.
+    monkeypatch.setattr("smca.inference.predictor._usable_processors", lambda: 1000)
     out = tmp_path / "out"
     assert run(weights, photos, "--output", out, "--csv", tmp_path / "r.csv") == 2
     error = capsys.readouterr().err

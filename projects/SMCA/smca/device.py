@@ -56,6 +56,8 @@ def _count(kind: str) -> int:
 
 def copy_to(values: Tensor, device: torch.device) -> Tensor:
     """A copy on a device, for which the host does not wait: to a GPU it goes from memory that is pinned."""
-    if device.type == "cuda" and values.device.type == "cpu":
+    if device.type != "cuda":
+        return values.to(device)
+    if values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

@@ -4,6 +4,7 @@ import math
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,31 @@ class _Pass:
     keywords: dict[str, float]
 
 
+class _InAllOrNone(nn.Module):
+    """A detector whose forward pass fails in all processes or in none.
+
+    It stands inside of the wrapper for several processes: once that has left its forward pass it waits for a backward
+    pass, and would begin to reduce in the next step's first one, where the others do not.
+    """
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+        self.own_error: FloatingPointError | None = None
+
+    def forward(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        self.own_error, losses = None, {}
+        try:
+            losses = self.detector(*args, **options)
+        except FloatingPointError as error:
+            self.own_error = error
+        with waiting_for("the other ranks to finish their forward pass"):
+            errors = comm.all_gather(self.own_error is not None)
+        if any(errors):
+            raise FloatingPointError("in one of the processes") from self.own_error
+        return losses
+
+
 class StepGradients:
     """Fills the gradients of a model's parameters from a batch.
 
@@ -46,7 +72,10 @@ class StepGradients:
         seed: int,
     ):
         """The arguments are those of :class:`~smca.engine.Trainer`."""
-        self.detector = model.module if isinstance(model, DistributedDataParallel) else model
+        self.detector = model
+        if isinstance(model, DistributedDataParallel):
+            self.detector = model.module
+            model.module = _InAllOrNone(self.detector)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._model = model
         self._optimizer = optimizer
@@ -94,14 +123,12 @@ class StepGradients:
         return {"num_boxes": max(count, 1.0) / len(parts)}
 
     def _forward(self, one: _Pass) -> dict[str, Tensor]:
-        losses, problem = {}, ""
         try:
-            losses = self._run(self._model, one)
+            return self._run(self._model, one)
         except FloatingPointError as error:
-            problem = f"{error} ({file_names(one.images)}); {self._first_bad_tensor(one)}"
-        # Now: in the backward pass the others would wait for this one's gradients.
-        self._raise_everywhere(problem, one.iteration, "the forward pass")
-        return losses
+            own = error if self._model is self.detector else self._model.module.own_error
+        problem = f"{own} ({file_names(one.images)}); {self._first_bad_tensor(one)}" if own else ""
+        raise self._error(one.iteration, self._told_to_all(problem))
 
     def _run(self, model: nn.Module, one: _Pass) -> dict[str, Tensor]:
         seed_generators(self._seed, one.iteration, one.index, comm.get_rank())
@@ -121,11 +148,11 @@ class StepGradients:
         """
         iteration = passes[0].iteration
         is_bad = (~torch.isfinite(losses).all()).to(losses)
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(is_bad)
-        # One copy, for which a GPU's queue runs empty once.
-        copied = torch.cat([losses.flatten(), norm.to(losses)[None], is_bad[None]])
         with waiting_for(f"the other ranks to finish the backward pass of iteration {iteration}"):
+            if comm.get_world_size() > 1:
+                torch.distributed.all_reduce(is_bad)
+            # One copy, for which a GPU's queue runs empty once.
+            copied = torch.cat([losses.flatten(), norm.to(losses)[None], is_bad[None]])
             *flat, norm_value, any_bad = copied.tolist()
         rows = [flat[i : i + len(names)] for i in range(0, len(flat), len(names))]
         if not any_bad and math.isfinite(norm_value):
@@ -138,21 +165,21 @@ class StepGradients:
             for name, value in zip(names, row, strict=True)
             if not math.isfinite(value)
         )
-        self._raise_everywhere(next(problems, ""), iteration, "the backward pass")
-        # Gradients are averaged over the processes, so all of them see this.
-        images = file_names([item for one in passes for item in one.images])
-        raise NonFiniteError(
-            f"iteration {iteration}: the gradient norm is {norm_value} ({images}); "
-            f"{first_bad_gradient(self.detector)}; no parameter was changed"
-        )
+        problem = self._told_to_all(next(problems, ""))
+        if not problem:
+            # Gradients are averaged over the processes, so all of them see this.
+            images = file_names([item for one in passes for item in one.images])
+            bad = first_bad_gradient(self.detector)
+            problem = f"the gradient norm is {norm_value} ({images}); {bad}"
+        raise self._error(iteration, problem)
 
-    def _raise_everywhere(self, problem: str, iteration: int, passed: str) -> None:
-        """Raise in every process if there is a problem in any."""
-        with waiting_for(f"the other ranks to finish {passed} of iteration {iteration}"):
-            problems = comm.all_gather(problem)
-        problem = next(filter(None, problems), "")
-        if problem:
-            raise NonFiniteError(f"iteration {iteration}: {problem}; no parameter was changed")
+    def _told_to_all(self, problem: str) -> str:
+        """The first problem of any process; all come here, each with its own or an empty text."""
+        with waiting_for("the other ranks to look for what is not finite"):
+            return next(filter(None, comm.all_gather(problem)), "")
+
+    def _error(self, iteration: int, problem: str) -> NonFiniteError:
+        return NonFiniteError(f"iteration {iteration}: {problem}; no parameter was changed")
 
 
 def seed_generators(*words: int) -> None:

@@ -33,7 +33,8 @@ def first_bad_tensor(model: nn.Module, run: Callable[[], object]) -> str:
 
     handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
     try:
-        with torch.no_grad():
+        # Compiled parts do not call the hooks of the modules in them without being compiled anew.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             run()
     except FloatingPointError:
         pass  # what is being looked for

@@ -1,4 +1,4 @@
-"""Work that threads do while their caller does other work."""
+"""Work that a thread does while its caller does other work."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +12,13 @@ Result = TypeVar("Result")
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
 ) -> Iterator[Result]:
-    """``map(function, items)``, with the next calls in threads while the caller works on a result.
+    """``map(function, items)``, with the next calls in a thread while the caller works on a result.
 
     The items themselves are asked for here, in the caller's thread. What comes before an item whose call fails, or that
     cannot be had, is given before the error is raised.
 
     Args:
-        function: called for several items at a time.
+        function: called for one item after the other.
         items: one for each result.
         ahead: how many calls there are beside the one whose result is next; with 0 it is ``map``.
     """
@@ -26,7 +26,7 @@ def map_ahead(
         yield from map(function, items)
         return
     rest, calls, failure = iter(items), deque[Future[Result]](), None
-    with ThreadPoolExecutor(ahead) as pool:
+    with ThreadPoolExecutor(1) as pool:
         try:
             while True:
                 try:

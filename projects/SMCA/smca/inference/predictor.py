@@ -50,7 +50,7 @@ class Predictor:
         class_names: of classes 0 .. K-1; empty if they are not known.
         class_ids: their category ids in the data set of the training; empty if they are not known.
         device: where it runs.
-        ahead: how many images are read, resized or drawn by threads while the model runs; 0 where the model's own
+        ahead: how many images are read, resized or drawn by a thread while the model runs; 0 where the model's own
             threads have all processors, which others would slow down.
     """
 
@@ -190,17 +190,16 @@ class Predictor:
 
         Args:
             images: as for a call.
-            ahead: instead of the predictor's own; with 0 no image is asked for before the last one's turn, as a camera
-                needs it.
+            ahead: instead of the predictor's own. With 0, and batches of one image, an image is asked for only after
+                the one before it has its result, as a camera needs it, or whoever answers before the next is sent.
 
         Raises:
             InputError: as for a call.
         """
+        ahead = self.ahead if ahead is None else ahead
         waiting: deque[_Pending] = deque()
         groups: dict[tuple[int, ...], list[_Pending]] = {}
-        for pending in map_ahead(
-            self._prepare, enumerate(images), ahead=self.ahead if ahead is None else ahead
-        ):
+        for pending in map_ahead(self._prepare, self._taken(images, ahead), ahead=ahead):
             waiting.append(pending)
             group = groups.setdefault(pending.image.shape, [])
             group.append(pending)
@@ -239,9 +238,17 @@ class Predictor:
             self._run(groups.pop(first.image.shape))
         return first.result
 
+    def _taken(self, images: Iterable[ImageLike], ahead: int) -> Iterator[tuple[int, ImageLike]]:
+        """Images with their numbers; what is no file is copied, as its owner may use the memory for the next one."""
+        for number, image in enumerate(images):
+            is_file = isinstance(image, str | os.PathLike)
+            yield number, image if is_file or not ahead else self._pixels(number, image).copy()
+
+    def _pixels(self, number: int, image: ImageLike) -> np.ndarray:
+        return pixels_of(image, f"image {number}", max_pixels=self.max_pixels)
+
     def _prepare(self, numbered: tuple[int, ImageLike]) -> _Pending:
-        number, image = numbered
-        pixels = pixels_of(image, f"image {number}", max_pixels=self.max_pixels)
+        pixels = self._pixels(*numbered)
         if self.input_format == "RGB":
             pixels = pixels[:, :, ::-1]
         return _Pending(PreparedImage.resized(pixels, self.min_size, self.max_size))

@@ -34,12 +34,12 @@ class Interruption:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Inside, all files get one record; a wish that comes meanwhile is heard at the end."""
-        self._is_held = True
+        self._is_held, before = True, self._count
         try:
             yield
         finally:
             self._is_held = False
-        if self._count:
+        if self._count > before:
             raise KeyboardInterrupt
 
     def hold(self) -> None:

@@ -206,11 +206,11 @@ class PredictionRun:
                     image_id = number if self._ids is None else self._ids.image_id(path)
                     if isinstance(image, InputError):
                         raise image
+                    self._tell_if_black(path, image)
                 except InputError as error:
                     self.problem(str(error))
                     bar.update()
                     continue
-                self._tell_if_black(path, image)
                 held.append((path, image_id, image if self._names else None))
                 yield image
 

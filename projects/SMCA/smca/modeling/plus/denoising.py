@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from smca.device import copy_to
 from smca.errors import InputError
 
 from ..criterion import MoreOutputs, check_weight
@@ -207,7 +208,7 @@ class _Split:
         if self.others is not None:
             others = self.others(others)
         logits = noised["pred_logits"]
-        matches = Matches(*self.pairs.to(logits.device)[:, None].expand(3, len(logits), -1))
+        matches = Matches(*copy_to(self.pairs, logits.device)[:, None].expand(3, len(logits), -1))
         # Of each image as many, with objects or without: the average is the same over parts of a batch.
         positives = logits.shape[1] * self.num_denoising / 2
         more = MoreOutputs(noised, matches, weight=self.weight, num_boxes=positives)
