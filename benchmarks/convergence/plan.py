@@ -115,7 +115,7 @@ PARTS = {
         title="DETR with ten times the steps",
         setting="small",
         variants=("detr",),
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         length=10.0,
         evaluations=20,
     ),
@@ -157,7 +157,7 @@ SWEEP_LENGTHS = {"detr": 2.0}
 _ORDER = (
     ("main", 0), ("table2", 0), ("long_detr", 0), ("causes", 0), ("main", 1), ("table2", 1), ("main", 2),
     ("table2", 2), ("table3", 0), ("causes", 1), ("table3", 1), ("table3_rate", 0), ("table3_long", 0),
-    ("long_detr", 1), ("table3_rate", 1), ("gpu", 0),
+    ("long_detr", 1), ("table3_rate", 1), ("long_detr", 2), ("gpu", 0),
 )  # fmt: skip
 """Part and which of its seeds: what there is after any of them says as much as it can."""
 

@@ -125,6 +125,10 @@ def train(run: Run, *, output_dir: Path, threads: int, device: str = "auto") -> 
         }  # fmt: skip
     finally:
         unlock_runs()
+    model = output_dir / "model_final.pth"
+    if model.is_file():
+        # To be looked at, predicted with, exported.
+        model.replace(output_dir.with_suffix(".pth"))
     shutil.rmtree(output_dir)
     return record
 
