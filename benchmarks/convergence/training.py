@@ -73,7 +73,7 @@ def train(run: Run, *, output_dir: Path, threads: int, device: str = "auto") -> 
 
     Args:
         run: what to train.
-        output_dir: of the training; it is removed at the end.
+        output_dir: of the training; it is removed at the end, but for the model, which stays beside it.
         threads: of PyTorch.
         device: "auto", or as in ``train.device``.
 
@@ -128,7 +128,7 @@ def train(run: Run, *, output_dir: Path, threads: int, device: str = "auto") -> 
     model = output_dir / "model_final.pth"
     if model.is_file():
         # To be looked at, predicted with, exported.
-        model.replace(output_dir.with_suffix(".pth"))
+        model.replace(output_dir.with_name(f"{output_dir.name}.pth"))
     shutil.rmtree(output_dir)
     return record
 
