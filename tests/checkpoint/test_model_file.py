@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
+from smca import model_zoo
 from smca.checkpoint import ModelInfo, model_info_from_lazy, read_model_file
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
@@ -478,3 +479,11 @@ def test_the_old_format_is_looked_at_whatever_protocol_it_says(tmp_path, protoco
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_model_file(tmp_path / "w.pth")
+
+
+def test_test_sizes_of_a_mapper_that_wraps_another():
+    lazy = model_zoo.get_config("digits/smca_single_scale")
+    expected = lazy.dataloader.test.mapper.augmentations[0].short_edge_length
+    lazy.dataloader.test.mapper = {"mapper": {"mapper": lazy.dataloader.test.mapper}}
+    info = model_info_from_lazy(lazy)
+    assert (info.min_size_test, info.max_size_test) == (expected, expected) != (800, 800)

@@ -154,12 +154,16 @@ def model_info_from_lazy(
 def image_sizes_test(cfg: DictConfig) -> tuple[int, int]:
     """Pixels that the short and at most the long side of a test image are resized to.
 
-    They are those of the first augmentation of ``dataloader.test`` that has both, 800 and 1333 without one.
+    They are those of the first augmentation of ``dataloader.test`` that has both, 800 and 1333 without one. A mapper
+    may wrap another ``mapper``.
     """
-    for augmentation in OmegaConf.select(cfg, "dataloader.test.mapper.augmentations") or ():
-        short, long = augmentation.get("short_edge_length"), augmentation.get("max_size")
-        if short is not None and long is not None:
-            return int(short if isinstance(short, int) else max(short)), int(long)
+    mapper = OmegaConf.select(cfg, "dataloader.test.mapper")
+    while isinstance(mapper, DictConfig):
+        for augmentation in mapper.get("augmentations") or ():
+            short, long = augmentation.get("short_edge_length"), augmentation.get("max_size")
+            if short is not None and long is not None:
+                return int(short if isinstance(short, int) else max(short)), int(long)
+        mapper = mapper.get("mapper")
     return ModelInfo.min_size_test, ModelInfo.max_size_test
 
 
