@@ -13,6 +13,7 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint, zoo_checkpoint
 from helpers.odd_images import picture, turned
 from smca import model_zoo
 from smca.checkpoint.conversion.convert_released import convert_to_released
+from smca.errors import InputError
 from smca.inference import Predictor
 from smca.model_zoo.convert_file import convert_file
 
@@ -135,6 +136,11 @@ def test_the_memory_of_an_image_may_be_used_again(checkpoint, kind):
     expected = list(predictor.stream(pictures, ahead=0))
     for ours, theirs in zip(predictor.stream(images(), ahead=1), expected, strict=True):
         assert_same(ours, theirs, 0)
+
+
+def test_a_stream_of_one_path_is_refused(predictor):
+    with pytest.raises(InputError, match="stream takes many images"):
+        next(predictor.stream("photo.jpg"))
 
 
 def test_large_images_are_not_hoarded(checkpoint):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from smca.data import load_detection_dataset
 from smca.data.given_dataset import register_given_dataset
 from smca.data.image_file import read_image
-from smca.errors import InputError
+from smca.errors import INTERRUPTED, InputError
 from smca.text import printable
 from smca.visualization.boxes import save_png
 from smca.visualization.fonts import class_label
@@ -86,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("name an image, or a --dataset")
     try:
         _run(args)
+    except KeyboardInterrupt:
+        print("smca-attention: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (InputError, OSError) as error:
         print(f"smca-attention: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2

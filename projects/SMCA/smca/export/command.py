@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from smca.checkpoint import ModelInfo
-from smca.errors import InputError
+from smca.errors import INTERRUPTED, InputError
 from smca.inference.trained_model import load_checkpoint, load_config
 from smca.text import printable
 
@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             detections=args.detections,
             precision=args.precision,
         )
+    except KeyboardInterrupt:
+        print("smca-export: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (InputError, OSError) as error:
         print(f"smca-export: {printable(str(error))}", file=sys.stderr)
         return FAILED

@@ -196,6 +196,10 @@ class Predictor:
         Raises:
             InputError: as for a call.
         """
+        if isinstance(images, ImageLike):
+            raise InputError(
+                "stream takes many images; call the predictor with one, or give a list"
+            )
         ahead = self.ahead if ahead is None else ahead
         waiting: deque[_Pending] = deque()
         groups: dict[tuple[int, ...], list[_Pending]] = {}

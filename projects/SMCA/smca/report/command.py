@@ -13,7 +13,7 @@ from pathlib import Path
 
 from smca.data.given_dataset import import_modules, register_given_dataset
 from smca.engine.run.run_directory import REPORT
-from smca.errors import InputError
+from smca.errors import INTERRUPTED, InputError
 from smca.text import printable
 
 from .page import write_report
@@ -92,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         path = _run(args)
+    except KeyboardInterrupt:
+        print("smca-report: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except (InputError, OSError) as error:
         print(f"smca-report: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
