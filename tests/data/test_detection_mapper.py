@@ -17,7 +17,7 @@ from helpers.odd_images import picture, write_odd_images
 from smca.data import DetectionMapper, TrainLoader, build_test_loader
 from smca.data.image_file import has_8_bits_in_more, read_image, read_image_size
 from smca.data_check.image_check import read_image_state
-from smca.inference import predictor
+from smca.inference import prepared_image
 
 OPTIONS = {
     "augmentations": [T.RandomFlip(), T.ResizeShortestEdge([40, 50, 60], sample_style="choice")],
@@ -94,7 +94,7 @@ def shipped_mappers():
 
 
 def test_odd_files_are_the_same_in_training_evaluation_checking_and_prediction(odd_images):
-    assert predictor.read_image is read_image
+    assert prepared_image.read_image is read_image
     mappers = list(shipped_mappers())
     read = set()
     for odd in odd_images:
