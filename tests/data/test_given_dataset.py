@@ -55,6 +55,7 @@ def test_a_name_stays_as_it_is():
         ("json", {"image_root": "nowhere"}, "--images: "),
         ("yolo", {"image_root": "."}, "--images has no use"),
         ("coco_2017_val", {"image_root": "."}, "--images goes with files"),
+        ("gone.json", {"image_root": "."}, "--dataset gone.json: there is no such file"),
     ],
 )
 def test_options_that_do_not_go_with_it(given, dataset, options, words):

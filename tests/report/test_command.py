@@ -200,7 +200,7 @@ def test_what_a_run_lacks_is_said_on_its_page(run, capsys):
         (["{run}", "--output", "{empty}"], "--output {empty} is a folder"),
         (["{run}", "--output", "{empty}/no/page.html"], "there is no folder {empty}/no"),
         (["{run}", "--images", "{empty}"], "--images goes with --dataset"),
-        (["{run}", "--dataset", "nowhere"], "data set 'nowhere' is not registered"),
+        (["{run}", "--dataset", "nowhere"], "--dataset nowhere: there is no such file or folder"),
         (["{run}", "--import", "no_such_module"], "--import no_such_module: "),
         (["{empty}/no.pth"], "no.pth"),
         (["{run}/model_final.pth"], "does not say what to evaluate it on"),

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from detectron2.data import DatasetCatalog
+
 from smca.errors import InputError
 
 from .image_files import describe_absence
@@ -43,7 +45,7 @@ def register_given_dataset(
         split: of a data set of YOLO or Pascal VOC, by default "val".
 
     Raises:
-        InputError: if there is no such folder, or an option does not go with what is given.
+        InputError: if there is no such data set or folder, or an option does not go with what is given.
     """
     is_folder = is_folder_format(dataset)
     if split is not None and not is_folder:
@@ -54,6 +56,10 @@ def register_given_dataset(
         split = choose_split(dataset, split, "val")
         image_root = find_image_root(dataset, image_root, "--images")
     elif not os.path.isfile(dataset):
+        if dataset not in DatasetCatalog:
+            raise InputError(
+                f"--dataset {dataset}: there is no such file or folder, and no data set of that name is registered"
+            )
         if image_root is not None:
             raise InputError(f"--images goes with files, and --dataset {dataset} is none")
         return dataset
