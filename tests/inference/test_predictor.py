@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from smca import model_zoo
 from smca.checkpoint.conversion.convert_released import convert_to_released
 from smca.errors import InputError
 from smca.inference import Predictor
+from smca.inference.prepared_image import PreparedImage
 from smca.model_zoo.convert_file import convert_file
 
 SIZES = [(60, 90), (90, 60), (64, 64), (200, 77)]
@@ -120,7 +122,15 @@ def test_a_stream_is_lazy_and_in_order(checkpoint):
 
 
 @pytest.mark.parametrize("kind", ["array", "PIL"])
-def test_the_memory_of_an_image_may_be_used_again(checkpoint, kind):
+def test_the_memory_of_an_image_may_be_used_again(checkpoint, kind, monkeypatch):
+    real = PreparedImage.resized
+
+    def later(*args):
+        # The next image is asked for by then.
+        time.sleep(0.05)
+        return real(*args)
+
+    monkeypatch.setattr(PreparedImage, "resized", later)
     predictor = Predictor.from_checkpoint(checkpoint, batch_size=1, device="cpu")
     pictures = [np.roll(draw((40, 64)), 9 * shift, 1) for shift in range(4)]
 
