@@ -100,9 +100,11 @@ class FocalClassification:
     def focal_cost(self, p: Tensor) -> Tensor:
         """Probabilities of the classes of all pairs -> their costs, without gradients."""
         with torch.no_grad():
-            negative = (p**self.gamma).mul_(1 - self.alpha).mul_((1 - p).add_(self.eps).log_())
-            positive = (1 - p).pow_(self.gamma).mul_(self.alpha).mul_((p + self.eps).log_())
-            return negative.sub_(positive)  # both without the logarithms' minus
+            q = 1 - p
+            negative = (p**self.gamma).mul_((q + self.eps).log_())
+            positive = q.pow_(self.gamma).mul_((p + self.eps).log_())
+            # Both without the logarithms' minus.
+            return negative.mul_(1 - self.alpha).sub_(positive, alpha=self.alpha)
 
     def loss(self, logits: Tensor, classes: Tensor, num_boxes: Tensor | float) -> Tensor:
         """Summed over queries, divided by the number of boxes."""

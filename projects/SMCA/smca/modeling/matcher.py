@@ -1,5 +1,4 @@
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -69,18 +68,19 @@ class HungarianMatcher:
             for index, target in enumerate(targets)
         ]
         host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
-        offsets = np.cumsum([0] + [cost.numel() for cost in costs])
+        ends = np.cumsum([cost.numel() for cost in costs])[:-1]
+        per_image = [x.reshape(-1, num_layers, num_queries) for x in np.split(host, ends)]
+        if not np.isfinite(host).all():
+            raise FloatingPointError(_where_not_finite(per_image))
         parts = []
-        for image, (start, stop) in enumerate(pairwise(offsets)):
-            num_targets = (stop - start) // (num_layers * num_queries)
-            per_layer = host[start:stop].reshape(num_targets, num_layers, num_queries)
-            per_layer = per_layer.transpose(1, 2, 0)
-            _check_finite(per_layer, image)
-            pairs = np.stack([np.stack(linear_sum_assignment(cost)) for cost in per_layer])
-            images = np.full_like(pairs[:, :1], image)
-            parts.append(np.concatenate([images, pairs], axis=1))
+        for index, of_image in enumerate(per_image):
+            # (L, 2, M), targets and queries: scipy would turn round a matrix with more rows than columns.
+            pairs = np.array([linear_sum_assignment(cost) for cost in of_image.swapaxes(0, 1)])
+            parts.append(np.concatenate([np.full_like(pairs[:, :1], index), pairs], axis=1))
         matches = np.concatenate(parts, axis=2).astype(np.int64)  # (L, 3, M)
-        image, query, target = copy_to(torch.from_numpy(matches), logits.device).unbind(1)
+        order = np.argsort(matches[:, :1] * num_queries + matches[:, 2:], axis=2)
+        matches = np.take_along_axis(matches, order, axis=2)
+        image, target, query = copy_to(torch.from_numpy(matches), logits.device).unbind(1)
         return Matches(image=image, query=query, target=target)
 
     @torch.no_grad()
@@ -96,7 +96,7 @@ class HungarianMatcher:
         shape = (-1, *boxes.shape[:2])
         found = at_least_float32(boxes).flatten(0, 1).T.contiguous()  # (4, L * Q)
         wanted = target.boxes.to(found.dtype).T[..., None]  # (4, T, 1)
-        l1_cost = _sum_of_distances(found, wanted)
+        cost = _sum_of_distances(self.box_weight * found, self.box_weight * wanted)
         iou, giou = _iou_and_giou(found, wanted)
         iou_of_pairs = ()
         if getattr(self.classification, "uses_iou", False):
@@ -104,8 +104,8 @@ class HungarianMatcher:
         class_cost = self.classification.matching_cost(
             at_least_float32(logits), target.labels, *iou_of_pairs
         )
-        box_cost = l1_cost.mul_(self.box_weight).sub_(giou.mul_(self.giou_weight))
-        return self.class_weight * class_cost.permute(2, 0, 1) + box_cost.view(shape)
+        cost = cost.sub_(giou, alpha=self.giou_weight).view(shape)
+        return cost.add_(class_cost.permute(2, 0, 1), alpha=self.class_weight)
 
 
 def _sum_of_distances(found: Tensor, wanted: Tensor) -> Tensor:
@@ -119,14 +119,15 @@ def _sum_of_distances(found: Tensor, wanted: Tensor) -> Tensor:
 def _iou_and_giou(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU of boxes (4, N) and (4, T, 1) as (cx, cy, w, h), coordinates first -> (T, N) each."""
     (low, high), (other_low, other_high) = _corners(found), _corners(wanted)
-    common, enclosing = 1.0, 1.0
+    shared, whole = [], []
     for axis in range(2):
-        first, other = (low[axis], high[axis]), (other_low[axis], other_high[axis])
-        overlap = torch.minimum(first[1], other[1]).sub_(torch.maximum(first[0], other[0]))
-        extent = torch.maximum(first[1], other[1]).sub_(torch.minimum(first[0], other[0]))
-        common = overlap.clamp_(min=0).mul_(common)
-        enclosing = extent.clamp_(min=0).mul_(enclosing)
-    area, other_area = (high - low).prod(0), (other_high - other_low).prod(0)
+        overlap = torch.minimum(high[axis], other_high[axis])
+        overlap.sub_(torch.maximum(low[axis], other_low[axis]))
+        # Both sides together less what they share, which is negative where they lie apart.
+        whole.append((found[2 + axis] + wanted[2 + axis]).sub_(overlap))
+        shared.append(overlap.clamp_(min=0))
+    common, enclosing = (sides[0].mul_(sides[1]) for sides in (shared, whole))
+    area, other_area = found[2:].prod(0), wanted[2:].prod(0)
     union = (area + other_area).sub_(common)
     iou = common.div_(union)
     return iou, union.sub_(enclosing).div_(enclosing).add_(iou)
@@ -137,10 +138,11 @@ def _corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return boxes[:2] - half, boxes[:2] + half
 
 
-def _check_finite(costs: np.ndarray, image: int) -> None:
-    finite = np.isfinite(costs).all(axis=(1, 2))
-    if not finite.all():
-        raise FloatingPointError(
-            f"the matching cost of image {image} of the batch is not finite in decoder layer "
-            f"{int(np.argmin(finite))}: the model's outputs or the image's boxes hold NaN or infinity"
-        )
+def _where_not_finite(costs: list[np.ndarray]) -> str:
+    """A sentence of the first layer of the first image that has a cost (T, L, Q) which is not finite."""
+    finite = [np.isfinite(of_image).all(axis=(0, 2)) for of_image in costs]
+    image = next(index for index, layers in enumerate(finite) if not layers.all())
+    return (
+        f"the matching cost of image {image} of the batch is not finite in decoder layer "
+        f"{int(np.argmin(finite[image]))}: the model's outputs or the image's boxes hold NaN or infinity"
+    )
