@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smca import model_zoo
-from smca.engine.compilation import compile_parts
+from smca.compilation import compile_parts
 from smca.inference.fold_norms import fold_norms
 
 NUM_QUERIES = 300

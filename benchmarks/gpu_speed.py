@@ -31,9 +31,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from smca import model_zoo
+from smca.compilation import compile_parts
 from smca.data import TrainLoader
 from smca.engine import MixedPrecision, Trainer
-from smca.engine.compilation import compile_parts
 from smca.engine.trainer import StepError
 
 MODELS = ("SMCA single-scale", "SMCA")

@@ -16,6 +16,7 @@ SMALL = (
     "waiting",
     "main_process",
     "device",
+    "compilation",
     "timm_features",
 )
 ORDER = (

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import time
 
@@ -6,7 +7,9 @@ import pytest
 import torch
 from detectron2.engine import DefaultPredictor
 from PIL import Image
+from torch import _dynamo as dynamo
 from torch import nn
+from torch.nn import functional as F
 
 import smca
 from helpers.builders import small_model
@@ -14,6 +17,7 @@ from helpers.checkpoints import CLASS_NAMES, tiny_checkpoint, zoo_checkpoint
 from helpers.odd_images import picture, turned
 from smca import model_zoo
 from smca.checkpoint.conversion.convert_released import convert_to_released
+from smca.compilation import COMPILED_PARTS, compile_parts
 from smca.errors import InputError
 from smca.inference import Predictor
 from smca.inference.prepared_image import PreparedImage
@@ -86,6 +90,42 @@ def test_it_equals_detectron2s_predictor(tmp_path, name):
         found = ours(image)
         assert_same(found, theirs(image)["instances"])
     assert len(found) == 100 or "rcnn" in name
+
+
+@pytest.mark.parametrize("name", ["smca", "deformable_detr"])
+def test_compiled_it_finds_the_same_with_a_graph_for_all_sizes(tmp_path, monkeypatch, name):
+    path = tiny_checkpoint(tmp_path / "a.pth", name)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    sizes = {"min_size": 800, "max_size": 1333}
+    plain = Predictor.from_checkpoint(path, device="cpu", **sizes)
+    images = [draw(size) for size in ((300, 400), (400, 300), (330, 330))]
+    expected = [plain(image) for image in images]
+    dynamo.reset()
+    monkeypatch.setattr(
+        "smca.inference.predictor.compile_parts",
+        functools.partial(compile_parts, backend=backend, fullgraph=True),
+    )
+    compiled = Predictor.from_checkpoint(path, device="cpu", compile=True, **sizes)
+    graphs.clear()
+    try:
+        for image, found in zip(images, expected, strict=True):
+            assert_same(compiled(image), found)
+    finally:
+        dynamo.reset()
+    assert len(graphs) == len(COMPILED_PARTS)
+    operators = {node.target for graph in graphs for node in graph.graph.nodes}
+    # Taken apart by inductor it is several times slower than the rows of all corners.
+    assert F.grid_sample not in operators
+
+
+def test_compiling_what_has_no_such_parts_is_refused():
+    with pytest.raises(InputError, match="compile is for"):
+        Predictor(model=nn.Linear(1, 1), device="cpu", compile=True)
 
 
 def test_batches_are_of_one_shape_and_bounded():

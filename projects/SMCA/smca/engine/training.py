@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from smca.compilation import compile_parts
 from smca.description.model_info import model_info_from_lazy
 from smca.engine.run.checkpoints import CheckpointHook, RunCheckpointer
 from smca.engine.run.newest_checkpoint import load_newest_weights
@@ -23,7 +24,6 @@ from smca.evaluation import EvaluationHook
 from smca.main_process import run_on_main
 
 from .averages import WeightAverage
-from .compilation import compile_parts
 from .early_stopping import EarlyStoppingHook
 from .inputs import RunInputs
 from .precision import MixedPrecision

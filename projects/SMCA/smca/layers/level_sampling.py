@@ -5,6 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# PyTorch 2.6 does not tell the two apart.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 
 def sample_levels(
     values: Tensor, sizes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
@@ -24,8 +27,9 @@ def sample_levels(
         (B, Q, H * D), heads behind each other.
     """
     gathers = values.device.type == "cpu" and not torch.is_grad_enabled()
-    # A graph that is exported has one operator per level then, which runtimes know.
-    gathers = gathers and not torch.compiler.is_compiling()
+    # A graph that is exported has one operator per level then, which runtimes know; torch.compile would take that
+    # operator apart, which is several times slower.
+    gathers = gathers and not _is_exporting()
     return (gather_corners if gathers else sample_grids)(values, sizes, locations, weights)
 
 

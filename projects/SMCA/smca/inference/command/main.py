@@ -18,6 +18,7 @@ from smca.whole_file import is_written_in_place
 
 from .coco_ids import CocoIds
 from .console import STDOUT, Console, fill_closed_streams, flush_stdout
+from .freed_memory import keep_freed_memory
 from .interruption import Interruption
 from .output_names import OutputNames
 from .prediction_run import PredictionRun
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     with Interruption() as interruption:
         try:
             sources = _find(args)
+            keep_freed_memory()
             predictor = _make_predictor(args)
+            if args.compile:
+                console.tell("the model is compiled at the first image, which takes about a minute")
             ids = (
                 CocoIds.from_file(args.coco_json, predictor.class_names) if args.coco_json else None
             )
@@ -163,6 +167,7 @@ def _make_predictor(args: argparse.Namespace) -> Predictor:
         "batch_size": 1 if args.camera is not None else args.batch_size,
         "max_detections": args.max_detections,
         "max_pixels": args.max_pixels,
+        "compile": args.compile,
     }
     if args.config_file:
         return Predictor.from_config(args.config_file, args.weights, **options)

@@ -5,9 +5,10 @@ import torch
 from detectron2.config import instantiate
 from torch import _dynamo as dynamo
 from torch import nn
+from torch._inductor.exc import InvalidCxxCompiler
 
-from helpers.builders import small_config, training_input
-from smca.engine.compilation import COMPILED_PARTS, compile_parts
+from helpers.builders import small_config, small_model, training_input
+from smca.compilation import COMPILED_PARTS, compile_parts
 from smca.errors import InputError
 
 
@@ -40,6 +41,8 @@ def test_a_part_is_one_graph_for_all_sizes(name):
     expected = list(losses())
     dynamo.reset()
     compile_parts(model, backend=backend, fullgraph=True)
+    # What it tried the compiler with.
+    graphs.clear()
     try:
         for ours, theirs in zip(losses(), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -50,5 +53,19 @@ def test_a_part_is_one_graph_for_all_sizes(name):
 
 
 def test_other_models_are_refused():
-    with pytest.raises(InputError, match="Linear has no backbone"):
+    with pytest.raises(InputError, match=r"compile is for .*Linear has no backbone"):
         compile_parts(nn.Linear(1, 1))
+
+
+def test_without_a_compiler_it_says_so_at_once():
+    def backend(graph, inputs):
+        raise InvalidCxxCompiler
+
+    model = small_model("smca_single_scale")
+    dynamo.reset()
+    try:
+        with pytest.raises(InputError, match=r"compile: .*No working C\+\+ compiler.*leave it"):
+            compile_parts(model, backend=backend)
+    finally:
+        dynamo.reset()
+    assert model.encoder._compiled_call_impl is None
