@@ -24,7 +24,7 @@ import torch
 from contestants import OF_THE_ZOO, prediction
 from detectron2.config import instantiate
 from drawn import drawn_image, keep_in_range
-from speed_harness import RESULTS, store
+from speed_harness import RESULTS, matmul_peak, store, synchronize, timed
 from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     end = time.monotonic() + 60 * args.minutes
-    report: dict[str, Any] = {"peak_tflops": matmul_peak(device), "left_out": []}
+    report: dict[str, Any] = {"peak_tflops": matmul_peak(device, torch.bfloat16), "left_out": []}
     print(f"matrix products in bfloat16: {report['peak_tflops']:.1f} TFLOP/s", flush=True)
     # Least first: what is compiled takes minutes before it is measured.
     for compiled in (False, True):
@@ -85,14 +85,6 @@ def main() -> None:
     store(args.output, report, steps=args.steps)
     if report["left_out"]:
         print("no time was left for:", *report["left_out"], sep="\n  ")
-
-
-def matmul_peak(device: torch.device) -> float:
-    """10^12 operations a second of products of large matrices in bfloat16."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = timed(lambda: a @ b, device, warm_up=3, rounds=10)
-    return round(2 * side**3 / statistics.median(seconds) / 1e12, 2)
 
 
 def latency(name: str, device: torch.device, compiled: bool) -> dict[str, float]:
@@ -257,25 +249,6 @@ def images() -> list[dict]:
         {**drawn_image(SIZES[index % len(SIZES)], generator), "file_name": f"{index}.jpg"}
         for index in range(64)
     ]
-
-
-def timed(
-    call: Callable[[], Any], device: torch.device, *, warm_up: int, rounds: int
-) -> list[float]:
-    seconds = []
-    for number in range(warm_up + rounds):
-        synchronize(device)
-        start = time.perf_counter()
-        call()
-        synchronize(device)
-        if number >= warm_up:
-            seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def free(device: torch.device) -> None:

@@ -1,28 +1,44 @@
 #!/usr/bin/env python
 """One image at COCO's size, pixels to detections: the package's detectors beside written-down SMCA and others.
 
-    python benchmarks/inference_speed.py --threads 2 --clock wall --rounds 5
+    python benchmarks/inference_speed.py --threads 2 --clock wall --rounds 3
 
-800x1066, batch 1, drawn weights, float32 and bfloat16 (autocast). Ratios are to single-scale SMCA written down, in
-float32.
+800x1066, batch 1, drawn weights, float32 and bfloat16 (autocast), some compiled, too. Ratios are to single-scale SMCA
+written down, in float32. All is measured twice: as a process is by itself, and with freed memory kept, as smca-predict
+keeps it, by all of them alike. The products of large matrices show what the processor could do.
 """
 
-from contestants import COCO_SIZE, NAMES, PRECISIONS, prediction
-from speed_harness import benchmark_arguments, compare, store
+import torch
+from contestants import COCO_SIZE, CPU, NAMES, PRECISIONS, prediction
+from speed_harness import benchmark_arguments, compare, matmul_peak, store
+
+from smca.inference.command.freed_memory import keep_freed_memory
 
 BASELINE = "SMCA single-scale, written down, float32"
+COMPILED = ("SMCA single-scale", "SMCA", "DETR", "Deformable DETR")
 
 
 def main() -> None:
     args = benchmark_arguments(__doc__, "inference_speed.json")
     settings = {"rounds": args.rounds, "clock": args.clock}
+    peaks = {
+        precision: matmul_peak(CPU, dtype or torch.float32)
+        for precision, dtype in PRECISIONS.items()
+    }
+    report = {"image": COCO_SIZE, "peak_tflops": peaks}
     calls = {
-        f"{name}, {precision}": prediction(name, precision=precision)
-        for name in NAMES
+        f"{name}{', compiled' if compiled else ''}, {precision}": prediction(
+            name, precision=precision, compiled=compiled
+        )
+        for compiled, names in ((False, NAMES), (True, COMPILED))
+        for name in names
         for precision in PRECISIONS
     }
-    times = compare(calls, baseline=BASELINE, warm_up=1, **settings)
-    store(args.output, {"image": COCO_SIZE, "times": times}, **settings)
+    report["times"] = compare(calls, baseline=BASELINE, warm_up=1, **settings)
+    store(args.output, report, **settings)
+    keep_freed_memory()
+    report["times, freed memory kept"] = compare(calls, baseline=BASELINE, warm_up=1, **settings)
+    store(args.output, report, **settings)
 
 
 if __name__ == "__main__":

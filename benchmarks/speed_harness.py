@@ -88,6 +88,34 @@ def attention_kernels(call: Callable[[], Any]) -> list[str]:
     )
 
 
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """10^12 operations a second of products of large matrices, which nothing that a model does exceeds."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    seconds = timed(lambda: a @ b, device, warm_up=3, rounds=10)
+    return round(2 * side**3 / statistics.median(seconds) / 1e12, 3)
+
+
+def timed(
+    call: Callable[[], Any], device: torch.device, *, warm_up: int, rounds: int
+) -> list[float]:
+    """Seconds of each round by the wall, until the device has done it."""
+    seconds = []
+    for number in range(warm_up + rounds):
+        synchronize(device)
+        start = time.perf_counter()
+        call()
+        synchronize(device)
+        if number >= warm_up:
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def peak_memory_mb(make_call: Callable[..., Callable[[], Any]], *args: Any) -> float:
     """MB that a call adds to what its process held before, at the peak; in a new process.
 

@@ -134,15 +134,14 @@ def test_all_that_is_drawn_is_kept(weights, photos, tmp_path, monkeypatch):
 
 def test_an_image_is_in_all_results_or_none(weights, photos, tmp_path, monkeypatch):
     """The wish comes between the picture and the first file."""
-    real = prediction_run.PredictionRun._save
+    real = prediction_run.write_picture
 
-    def save(self, drawn):
-        target = real(self, drawn)
-        if drawn.path.name == "1.jpg":
+    def write(path, pixels):
+        real(path, pixels)
+        if path.name == "1.jpg":
             os.kill(os.getpid(), signal.SIGINT)
-        return target
 
-    monkeypatch.setattr(prediction_run.PredictionRun, "_save", save)
+    monkeypatch.setattr(prediction_run, "write_picture", write)
     assert run(weights, photos, tmp_path) == 130
     assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
 

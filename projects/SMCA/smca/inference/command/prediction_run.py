@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
-import math
 import sys
 import time
 from collections import deque
@@ -14,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.structures import Instances
-from PIL import Image
 from tqdm import tqdm
 
 from smca.data.image_file import has_8_bits_in_more, read_image
@@ -23,29 +20,23 @@ from smca.inference.ahead import map_ahead
 from smca.inference.predictor import Predictor
 from smca.text import printable
 from smca.visualization.detections import paint_detections
-from smca.whole_file import replacing
 
 from .coco_ids import CocoIds
 from .output_names import OutputNames
+from .pictures import magnification, picture_name, write_picture
 from .results_file import Record, ResultsFile
 from .sources import is_video
 from .video import VideoReader, VideoWriter
 
-_JPEG_SUFFIXES = (".jpg", ".jpeg")
-_LARGEST_JPEG = 65500
-"""Pixels of a side."""
-_READABLE_SIDE, _LARGEST_FACTOR = 400, 8
-
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
-    """An image's detections, and the content of the file that shows them; None where none is wanted."""
+class _Found:
+    """An image's detections, and the file that is to show them; None where none is wanted."""
 
     path: Path
     id: int
     instances: Instances
-    content: memoryview | None = None
-    suffix: str = ""
+    picture: Path | None
 
 
 class PredictionRun:
@@ -214,21 +205,24 @@ class PredictionRun:
                 held.append((path, image_id, image if self._names else None))
                 yield image
 
-        drawn: deque[Future[_Drawn]] = deque()
+        drawn: deque[Future[_Found]] = deque()
 
         def record_next() -> None:
-            image = drawn[0].result()
+            found = drawn[0].result()
             with self._whole():
                 drawn.popleft()
-                place = None if image.content is None else str(self._save(image))
                 self.num_images += 1
-                self._add(Record(str(image.path), None, image.id, image.instances, place))
+                place = None if found.picture is None else str(found.picture)
+                self._add(Record(str(found.path), None, found.id, found.instances, place))
             bar.update()
 
         with ThreadPoolExecutor(1) as pool:
             try:
                 for instances in self._predictor.stream(images()):
-                    drawn.append(pool.submit(self._draw, *held.popleft(), instances))
+                    path, image_id, image = held.popleft()
+                    picture = None if image is None else self._take_name(path, image)
+                    found = _Found(path, image_id, instances, picture)
+                    drawn.append(pool.submit(self._draw, found, image))
                     while len(drawn) > self._predictor.ahead:
                         record_next()
             except OSError:
@@ -265,34 +259,23 @@ class PredictionRun:
         """RGB of a BGR image."""
         return paint_detections(image[:, :, ::-1], found, self._predictor.class_names, scale=scale)
 
+    def _draw(self, found: _Found, image: np.ndarray | None) -> _Found:
+        """Until its picture is on the disk, for which it would wait longest where the model is fast."""
+        if found.picture is not None:
+            annotated = self._paint(image, found.instances, scale=magnification(image))
+            write_picture(found.picture, annotated)
+        return found
+
+    def _take_name(self, path: Path, image: np.ndarray) -> Path:
+        wanted = picture_name(path, image)
+        picture = self._names.take(wanted, path)
+        if picture.name != wanted:
+            self._tell(f"{path}: annotated in {picture}")
+        return picture
+
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
-
-    def _draw(
-        self, path: Path, image_id: int, image: np.ndarray | None, instances: Instances
-    ) -> _Drawn:
-        if image is None:
-            return _Drawn(path, image_id, instances)
-        # So that labels of small images are readable and hide little.
-        factor = min(_LARGEST_FACTOR, math.ceil(_READABLE_SIDE / max(image.shape[:2])))
-        annotated = self._paint(image, instances, scale=factor)
-        is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES and max(annotated.shape) <= _LARGEST_JPEG
-        options = {"format": "JPEG", "quality": 92} if is_jpeg else {"format": "PNG"}
-        # PIL writing a file by itself does not say that the disk is full.
-        content = io.BytesIO()
-        Image.fromarray(annotated).save(content, **options)
-        suffix = path.suffix if is_jpeg else ".png"
-        return _Drawn(path, image_id, instances, content.getbuffer(), suffix)
-
-    def _save(self, drawn: _Drawn) -> Path:
-        wanted = f"{drawn.path.stem}{drawn.suffix}"
-        target = self._names.take(wanted, drawn.path)
-        with replacing(target) as partial:
-            partial.write_bytes(drawn.content)
-        if target.name != wanted:
-            self._tell(f"{drawn.path}: annotated in {target}")
-        return target
 
 
 def _is_bar_off() -> bool | None:
