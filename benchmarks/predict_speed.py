@@ -6,7 +6,8 @@
 JPEG files of 480x640 are read, resized to 800x1066, detected in, drawn on with ten boxes each, written, and listed in
 COCO results. The model alone gets the same resized images, as the command gives them to it. Start-up is not counted.
 Reading, resizing and drawing are done one after the other, or by threads beside the model; the command chooses by
-whether the model leaves processors free. Freed memory is kept, as by the command. The last row has a stand-in for a model on a GPU, which takes 20 ms.
+whether the model leaves processors free. Freed memory is kept, as by the command. The last row has a stand-in for a
+model on a GPU, which takes 20 ms.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import _dynamo as dynamo
 from torch.nn import functional as F
 
 from smca.layers import MultiheadAttention, SeparableBias, attention, separable_log_prior
@@ -202,3 +203,24 @@ def test_a_prior_takes_blocks_where_it_has_a_gradient(
     if dropout < 1:
         expected = layer.eval()(x, x, x, SeparableBias(*terms, allowed).dense())
         torch.testing.assert_close(result, expected)
+
+
+def test_its_blocks_are_no_part_of_a_compiled_graph(inputs):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    def doubled(dropout):
+        return 2 * chunked.chunked_attention(*inputs, dropout=dropout)
+
+    expected = doubled(0.0)
+    dynamo.reset()
+    try:
+        compiled = torch.compile(doubled, backend=backend)
+        torch.testing.assert_close(compiled(0.0), expected)
+        compiled(0.5)
+    finally:
+        dynamo.reset()
+    assert all(len(graph.graph.nodes) < 5 for graph in graphs)

@@ -25,6 +25,8 @@ _LEVELS = 1 << 15
 _LOG2_E = 1 / math.log(2)
 
 
+# A graph of all blocks would be long, and a new one for each size.
+@torch.compiler.disable
 def chunked_attention(
     query: Tensor,
     key: Tensor,
