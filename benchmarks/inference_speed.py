@@ -5,7 +5,8 @@
 
 800x1066, batch 1, drawn weights, float32 and bfloat16 (autocast), some compiled, too. Ratios are to single-scale SMCA
 written down, in float32. All is measured twice: as a process is by itself, and with freed memory kept, as smca-predict
-keeps it, by all of them alike. The products of large matrices show what the processor could do.
+keeps it, by all of them alike. A process that holds many models keeps much of it by itself; ``--only`` some measures
+them as they run by themselves. The products of large matrices show what the processor could do.
 """
 
 import torch
@@ -14,12 +15,15 @@ from speed_harness import benchmark_arguments, compare, matmul_peak, store
 
 from smca.inference.command.freed_memory import keep_freed_memory
 
-BASELINE = "SMCA single-scale, written down, float32"
 COMPILED = ("SMCA single-scale", "SMCA", "DETR", "Deformable DETR")
+VARIANTS = {name: (name, False) for name in NAMES} | {
+    f"{name}, compiled": (name, True) for name in COMPILED
+}
+BASELINE = "SMCA single-scale, written down"
 
 
 def main() -> None:
-    args = benchmark_arguments(__doc__, "inference_speed.json")
+    args = benchmark_arguments(__doc__, "inference_speed.json", names=list(VARIANTS))
     settings = {"rounds": args.rounds, "clock": args.clock}
     peaks = {
         precision: matmul_peak(CPU, dtype or torch.float32)
@@ -27,17 +31,16 @@ def main() -> None:
     }
     report = {"image": COCO_SIZE, "peak_tflops": peaks}
     calls = {
-        f"{name}{', compiled' if compiled else ''}, {precision}": prediction(
-            name, precision=precision, compiled=compiled
-        )
-        for compiled, names in ((False, NAMES), (True, COMPILED))
-        for name in names
+        f"{variant}, {precision}": prediction(name, precision=precision, compiled=compiled)
+        for variant, (name, compiled) in VARIANTS.items()
         for precision in PRECISIONS
+        if variant in {*args.only, BASELINE}
     }
-    report["times"] = compare(calls, baseline=BASELINE, warm_up=1, **settings)
+    settings |= {"baseline": f"{BASELINE}, float32", "warm_up": 1}
+    report["times"] = compare(calls, **settings)
     store(args.output, report, **settings)
     keep_freed_memory()
-    report["times, freed memory kept"] = compare(calls, baseline=BASELINE, warm_up=1, **settings)
+    report["times, freed memory kept"] = compare(calls, **settings)
     store(args.output, report, **settings)
 
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """A folder of photographs through smca-predict, files to drawn files and results, beside the model alone.
 
-    python benchmarks/predict_speed.py --threads 2 --clock wall --rounds 3
+    OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=3000 python benchmarks/predict_speed.py --threads 2 --clock wall --rounds 4
 
 JPEG files of 480x640 are read, resized to 800x1066, detected in, drawn on with ten boxes each, written, and listed in
 COCO results. The model alone gets the same resized images, as the command gives them to it. Start-up is not counted.
 Reading, resizing and drawing are done one after the other, or by threads beside the model; the command chooses by
-whether the model leaves processors free. Freed memory is kept, as by the command. The last row has a stand-in for a
-model on a GPU, which takes 20 ms.
+whether the model leaves processors free. Freed memory is kept and, with these variables, threads wait as with the
+command. The last row has a stand-in for a model on a GPU, which takes 20 ms.
 """
 
 import contextlib

@@ -67,19 +67,21 @@ import smca_predict
 # Stands for the command and all that it imports.
 seen = []
 command = types.ModuleType("smca.inference.command.main")
-command.run = lambda args: seen.append(os.environ.get("OMP_WAIT_POLICY")) or 0
+variables = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+command.run = lambda args: seen.append([os.environ.get(name) for name in variables]) or 0
 for name in ("smca", "smca.inference"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["smca.inference.command.main"] = command
 for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
     os.environ.pop(variable, None)
 assert smca_predict.main(["--weights", "w.pth", "x.jpg"]) == 0
+del os.environ["GOMP_SPINCOUNT"]
 os.environ["OMP_WAIT_POLICY"] = "ACTIVE"
 assert smca_predict.main(["--weights", "w.pth", "x.jpg"]) == 0
 del os.environ["OMP_WAIT_POLICY"]
 os.environ["GOMP_SPINCOUNT"] = "100"
 assert smca_predict.main(["--weights", "w.pth", "x.jpg"]) == 0
-assert seen == ["PASSIVE", "ACTIVE", None], seen
+assert seen == [["PASSIVE", "3000"], ["ACTIVE", None], [None, "100"]], seen
 assert "torch" not in sys.modules
 """
 

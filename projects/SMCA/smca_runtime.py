@@ -121,7 +121,15 @@ class Predictor:
         return self.batch([image])[0]
 
     def batch(self, images: Sequence[ImageLike]) -> list[Detections]:
-        """Detections of several images, in one padded batch."""
+        """Detections of several images, in one padded batch.
+
+        Raises:
+            RuntimeInputError: if one cannot be read, or is of another form.
+        """
+        if isinstance(images, str | os.PathLike):
+            raise RuntimeInputError(
+                "batch takes several images; call the predictor with one, or give a list"
+            )
         if not images:
             return []
         arrays = [as_bgr(image) for image in images]

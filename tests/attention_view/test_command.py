@@ -76,6 +76,7 @@ def test_images_are_surveyed_as_a_data_set(files, tmp_path):
         (["missing.png", "--weights", "{smca}"], "missing.png"),
         (["{image}", "--weights", "{smca}", "--objects", "0"], "--objects is 0"),
         (["{image}", "--weights", "{smca}", "--layer", "0"], "--layer is 0"),
+        (["{image}", "--weights", "{smca}", "--layer", "9"], "--layer is 9, but"),
         (["{image}", "--weights", "{smca}", "--threshold", "2"], "--threshold is 2"),
         (["{image}", "--weights", "{smca}", "{detr}", "--names", "one"], "--names names 1"),
         (

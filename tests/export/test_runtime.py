@@ -168,6 +168,7 @@ def test_what_cannot_be_read_is_one_sentence(exported, tmp_path):
         lambda: predictor(tmp_path / "text.jpg"),
         lambda: predictor(np.zeros((5, 5, 3))),
         lambda: predictor(7),
+        lambda: predictor.batch("photo.jpg"),
         lambda: smca_runtime.Predictor(path, threshold=2),
         lambda: smca_runtime.Predictor(path, max_detections=0),
     ):

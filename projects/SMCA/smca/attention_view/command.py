@@ -103,6 +103,7 @@ def _run(args: argparse.Namespace) -> None:
     paths = files[:_SHOWN_OF_SURVEY] if args.survey or not args.images else args.images
     pixels = [read_image(path) for path in paths]
     models = load_models(args.weights, args.config_file, args.names, device=args.device)
+    _check_layer(models, args.layer)
     predictors = [model.predictor for model in models]
     images = []
     for path, image in zip(paths, pixels, strict=True):
@@ -150,6 +151,13 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--output {args.output} is a file; name a folder")
 
 
+def _check_layer(models: Sequence[NamedModel], layer: int | None) -> None:
+    for model in models:
+        count = len(model.predictor.model.decoder.layers)
+        if layer is not None and layer > count:
+            raise InputError(f"--layer is {layer}, but {model.name} has {count} layers")
+
+
 def _files_of(args: argparse.Namespace) -> list[str]:
     name = register_given_dataset(args.dataset, image_root=args.image_root, split=args.split)
     files = [record["file_name"] for record in load_detection_dataset(name)]
@@ -188,9 +196,7 @@ def _write_pictures(
     for index, (one, model) in enumerate(zip(seen, models, strict=True), 1):
         last = len(one.view.layers)
         path = output / f"object_{number}_model_{index}.png"
-        save_png(
-            draw_heads(picture, one, model.name, layer_number=min(layer or last, last) - 1), path
-        )
+        save_png(draw_heads(picture, one, model.name, layer_number=(layer or last) - 1), path)
         print(path)
 
 
