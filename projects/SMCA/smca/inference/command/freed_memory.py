@@ -10,7 +10,7 @@ def keep_freed_memory() -> None:
     """Have this process use freed memory again, instead of giving it back to the system after each image.
 
     By itself glibc gives back whatever is larger than 32 MiB, such as a ResNet's first feature maps of 800x1066, and a
-    CPU then spends a tenth to two fifths of a prediction's time on getting its pages anew. Elsewhere nothing happens.
+    CPU then spends a tenth to three tenths of a prediction on getting its pages anew. Elsewhere nothing happens.
     """
     if sys.platform != "linux":
         return
