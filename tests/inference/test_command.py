@@ -218,6 +218,13 @@ def test_bad_arguments(weights, photos, tmp_path, monkeypatch, capsys, arguments
     assert list(tmp_path.iterdir()) == [photos]
 
 
+def test_freed_memory_is_kept(weights, photos, monkeypatch):
+    called = []
+    monkeypatch.setattr(command, "keep_freed_memory", lambda: called.append(True))
+    assert run(weights, photos / "a") == 0
+    assert called == [True]
+
+
 def test_a_fault_of_code_keeps_its_traceback(weights, photos, monkeypatch):
     def make_predictor(args):
         raise ValueError("a fault of code")

@@ -1,6 +1,8 @@
 """What a run says about its images, without a model."""
 
+import errno
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from smca.data.image_file import MAX_PIXELS, read_image
 from smca.inference.command import prediction_run
 from smca.inference.command.output_names import OutputNames
+from smca.inference.command.pictures import picture_name, write_picture
 from smca.inference.command.prediction_run import PredictionRun
 from smca.visualization.detections import paint_detections
 
@@ -96,3 +99,75 @@ def test_a_fault_of_code_is_no_bad_file(tmp_path, monkeypatch):
     monkeypatch.setattr(prediction_run, "read_image", read_image)
     with pytest.raises(ValueError, match="a fault of code"):
         PredictionRun(predictor=_NothingFound()).predict_files([tmp_path / "x.png"])
+
+
+class _Recorded:
+    """Results that remember which pictures they name."""
+
+    def __init__(self):
+        self.pictures = []
+
+    def add(self, record):
+        self.pictures.append(Path(record.annotated).name)
+
+
+def gray_images(folder, count):
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.fromarray(np.full((4, 4, 3), 9, np.uint8)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_pictures_and_results_agree_where_one_cannot_be_written(tmp_path, monkeypatch, ahead):
+    """Whose content the disk has no room for; there would be for that of the next."""
+    paths = gray_images(tmp_path, 6)
+    results, real = _Recorded(), prediction_run.write_picture
+
+    def write(path, pixels):
+        if path.stem == "2":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, pixels)
+
+    monkeypatch.setattr(prediction_run, "write_picture", write)
+    monkeypatch.setattr(_NothingFound, "ahead", ahead)
+    names = OutputNames(folder=tmp_path / "out", inputs=paths)
+    run = PredictionRun(predictor=_NothingFound(), results=[results], names=names)
+    with pytest.raises(OSError, match="No space"):
+        run.predict_files(paths)
+    assert results.pictures == ["0.png", "1.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == results.pictures
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_pictures_and_results_agree_where_a_folder_cannot_be_made(tmp_path, monkeypatch, ahead):
+    paths = gray_images(tmp_path, 4)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b").write_text("a file")
+    results = _Recorded()
+    monkeypatch.setattr(_NothingFound, "ahead", ahead)
+    names = OutputNames(folder=out, inputs=paths, below={paths[2]: Path("b")})
+    run = PredictionRun(predictor=_NothingFound(), results=[results], names=names)
+    with pytest.raises(OSError, match="b"):
+        run.predict_files(paths)
+    assert results.pictures == ["0.png", "1.png"]
+    assert sorted(path.name for path in out.glob("*.png")) == results.pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "picture", "file_format"),
+    [
+        ("x.JPG", 40, "x.JPG", "JPEG"),
+        ("x.png", 40, "x.png", "PNG"),
+        ("x.bmp", 40, "x.png", "PNG"),
+        ("x.jpg", 65500, "x.jpg", "JPEG"),
+        ("x.jpg", 65501, "x.png", "PNG"),
+    ],
+)
+def test_a_picture_is_of_the_format_of_its_name(tmp_path, name, side, picture, file_format):
+    pixels = np.zeros((2, side, 3), np.uint8)
+    assert picture_name(Path(name), pixels) == picture
+    write_picture(tmp_path / picture, pixels)
+    with Image.open(tmp_path / picture) as written:
+        assert (written.format, written.size) == (file_format, (side, 2))

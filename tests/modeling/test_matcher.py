@@ -12,6 +12,7 @@ from smca.modeling import (
     HungarianMatcher,
     Target,
 )
+from smca.modeling.plus import IouClassification
 
 QUERIES = 5
 
@@ -198,3 +199,15 @@ def test_half_precision_logits_have_finite_costs():
     costs = matcher.cost(logits, boxes, target)
     torch.testing.assert_close(costs, matcher.cost(logits.float(), boxes, target))
     assert costs.isfinite().all()
+
+
+def test_boxes_that_are_their_objects_have_an_iou_of_1():
+    """Above 1 a cost of the IoU's power would be no number where a query is sure."""
+    torch.manual_seed(0)
+    matcher = HungarianMatcher(classification=IouClassification(cost_power=0.5))
+    for side in (0.5, 0.1, 0.01, 0.001):
+        boxes = torch.rand(60, 4)
+        boxes[:, 2:] = boxes[:, 2:] * side + side / 10
+        target = Target(labels=torch.zeros(60, dtype=torch.int64), boxes=boxes)
+        matches = matcher(torch.full((1, 1, 60, 2), 20.0), boxes[None, None], [target])
+        assert matches.query.equal(matches.target)

@@ -119,15 +119,17 @@ def _sum_of_distances(found: Tensor, wanted: Tensor) -> Tensor:
 def _iou_and_giou(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU of boxes (4, N) and (4, T, 1) as (cx, cy, w, h), coordinates first -> (T, N) each."""
     (low, high), (other_low, other_high) = _corners(found), _corners(wanted)
+    # From the corners, as what boxes share is: with other roundings the IoU of equal boxes would be above 1.
+    sides, other_sides = high - low, other_high - other_low
     shared, whole = [], []
     for axis in range(2):
         overlap = torch.minimum(high[axis], other_high[axis])
         overlap.sub_(torch.maximum(low[axis], other_low[axis]))
         # Both sides together less what they share, which is negative where they lie apart.
-        whole.append((found[2 + axis] + wanted[2 + axis]).sub_(overlap))
+        whole.append((sides[axis] + other_sides[axis]).sub_(overlap))
         shared.append(overlap.clamp_(min=0))
-    common, enclosing = (sides[0].mul_(sides[1]) for sides in (shared, whole))
-    area, other_area = found[2:].prod(0), wanted[2:].prod(0)
+    common, enclosing = (extents[0].mul_(extents[1]) for extents in (shared, whole))
+    area, other_area = sides.prod(0), other_sides.prod(0)
     union = (area + other_area).sub_(common)
     iou = common.div_(union)
     return iou, union.sub_(enclosing).div_(enclosing).add_(iou)

@@ -23,8 +23,7 @@ def magnification(image: np.ndarray) -> int:
 def picture_name(path: Path, image: np.ndarray) -> str:
     """A JPEG file's own name where a JPEG file can hold its picture, else that of a PNG file."""
     is_jpeg = path.suffix.lower() in _JPEG_SUFFIXES
-    is_jpeg = is_jpeg and max(image.shape[:2]) * magnification(image) <= _LARGEST_JPEG
-    return path.name if is_jpeg else f"{path.stem}.png"
+    return path.name if is_jpeg and max(image.shape[:2]) <= _LARGEST_JPEG else f"{path.stem}.png"
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -207,28 +208,43 @@ class PredictionRun:
 
         drawn: deque[Future[_Found]] = deque()
 
+        has_failed = threading.Event()
+
+        def draw(found: _Found, image: np.ndarray | None) -> _Found:
+            # What comes behind an image that cannot be written is not recorded, so there shall be no picture of it.
+            if found.picture is not None and not has_failed.is_set():
+                try:
+                    self._draw(found, image)
+                except OSError:
+                    has_failed.set()
+                    raise
+            return found
+
         def record_next() -> None:
-            found = drawn[0].result()
-            with self._whole():
-                drawn.popleft()
-                self.num_images += 1
-                place = None if found.picture is None else str(found.picture)
-                self._add(Record(str(found.path), None, found.id, found.instances, place))
+            try:
+                found = drawn[0].result()
+                with self._whole():
+                    drawn.popleft()
+                    self.num_images += 1
+                    place = None if found.picture is None else str(found.picture)
+                    self._add(Record(str(found.path), None, found.id, found.instances, place))
+            except OSError:
+                # Where one cannot be written the others cannot.
+                has_failed.set()
+                drawn.clear()
+                raise
             bar.update()
 
         with ThreadPoolExecutor(1) as pool:
             try:
                 for instances in self._predictor.stream(images()):
-                    path, image_id, image = held.popleft()
-                    picture = None if image is None else self._take_name(path, image)
-                    found = _Found(path, image_id, instances, picture)
-                    drawn.append(pool.submit(self._draw, found, image))
+                    with self._whole():
+                        path, image_id, image = held.popleft()
+                        picture = None if image is None else self._take_name(path, image)
+                        found = _Found(path, image_id, instances, picture)
+                        drawn.append(pool.submit(draw, found, image))
                     while len(drawn) > self._predictor.ahead:
                         record_next()
-            except OSError:
-                # Where one cannot be written the others cannot.
-                drawn.clear()
-                raise
             finally:
                 # Also when it is interrupted: what was found is kept.
                 while drawn:
@@ -259,12 +275,10 @@ class PredictionRun:
         """RGB of a BGR image."""
         return paint_detections(image[:, :, ::-1], found, self._predictor.class_names, scale=scale)
 
-    def _draw(self, found: _Found, image: np.ndarray | None) -> _Found:
-        """Until its picture is on the disk, for which it would wait longest where the model is fast."""
-        if found.picture is not None:
-            annotated = self._paint(image, found.instances, scale=magnification(image))
-            write_picture(found.picture, annotated)
-        return found
+    def _draw(self, found: _Found, image: np.ndarray) -> None:
+        """Until the picture is on the disk, for which it would wait longest where the model is fast."""
+        annotated = self._paint(image, found.instances, scale=magnification(image))
+        write_picture(found.picture, annotated)
 
     def _take_name(self, path: Path, image: np.ndarray) -> Path:
         wanted = picture_name(path, image)
