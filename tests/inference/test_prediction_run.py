@@ -155,6 +155,22 @@ def test_pictures_and_results_agree_where_a_folder_cannot_be_made(tmp_path, monk
     assert sorted(path.name for path in out.glob("*.png")) == results.pictures
 
 
+def test_nothing_follows_a_record_that_cannot_be_written(tmp_path, monkeypatch):
+    class Full(_Recorded):
+        def add(self, record):
+            super().add(record)
+            if len(self.pictures) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    paths, results = gray_images(tmp_path, 6), Full()
+    monkeypatch.setattr(_NothingFound, "ahead", 3)
+    names = OutputNames(folder=tmp_path / "out", inputs=paths)
+    run = PredictionRun(predictor=_NothingFound(), results=[results], names=names)
+    with pytest.raises(OSError, match="No space"):
+        run.predict_files(paths)
+    assert results.pictures == ["0.png", "1.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "side", "picture", "file_format"),
     [
