@@ -25,12 +25,12 @@ KERNELS = "scaled_dot_product"
 def benchmark_arguments(
     description: str, output: str, *, names: Sequence[str] = ()
 ) -> argparse.Namespace:
-    """``rounds``, ``threads``, ``clock``, ``memory``, ``output`` and ``only`` of the command line; threads are pinned.
+    """``rounds``, ``threads``, ``clock``, ``memory`` and ``output`` of the command line; the threads are pinned.
 
     Args:
         description: its first line is told with ``--help``.
         output: the file in :data:`RESULTS`.
-        names: of variants, of which ``only`` may choose some.
+        names: of variants; with some, ``only`` chooses of them.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
@@ -42,7 +42,8 @@ def benchmark_arguments(
         help="seconds of the process, all threads summed, which others on the machine disturb less; or of the wall",
     )
     parser.add_argument("--memory", action="store_true", help="peak memory, too, a process each")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    if names:
+        parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--output", type=Path, default=RESULTS / output)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda, cuda:1 (default: cuda if there is one)")
     add("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     add("--compile", action="store_true",
-        help="torch.compile: faster, after about a minute before the first image (SMCA and DETR models)")
+        help="torch.compile, of SMCA and DETR models: faster in bfloat16, after about a minute at the first image")
     add("--batch-size", type=int, default=8, metavar="N", help="most images at a time (default: %(default)s)")
 
     add = parser.add_argument_group("detections").add_argument

@@ -29,9 +29,9 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
 def test_memory_is_not_fetched_anew():
-    """Pages that 100 MiB need the second time."""
+    """Pages that 100 MiB need the second time; 50 where a system gives pages of 2 MiB."""
     given_back, kept = (
         int(subprocess.check_output([sys.executable, "-c", FAULTS, str(FILE), how], text=True))
         for how in ("given back", "kept")
     )
-    assert given_back > 50 > kept
+    assert given_back > 20 > kept

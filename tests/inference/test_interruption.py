@@ -19,6 +19,7 @@ from smca.inference import Predictor, predictor
 from smca.inference.command import main as command
 from smca.inference.command import prediction_run
 from smca.inference.command.interruption import Interruption
+from smca.inference.command.output_names import OutputNames
 from smca_predict import parse_arguments
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -132,16 +133,27 @@ def test_all_that_is_drawn_is_kept(weights, photos, tmp_path, monkeypatch):
     assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
 
 
-def test_an_image_is_in_all_results_or_none(weights, photos, tmp_path, monkeypatch):
-    """The wish comes between the picture and the first file."""
-    real = prediction_run.write_picture
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (OutputNames, "take"),
+        (prediction_run, "write_picture"),
+        (command.JsonResults, "add"),
+        (command.CsvResults, "add"),
+    ],
+)
+def test_an_image_is_in_all_results_or_none(weights, photos, tmp_path, monkeypatch, place, name):
+    """The wish comes behind a step of the second image: its picture's name, the picture, its record in a file."""
+    real, calls = getattr(place, name), []
 
-    def write(path, pixels):
-        real(path, pixels)
-        if path.name == "1.jpg":
+    def wished(*args):
+        result = real(*args)
+        calls.append(args)
+        if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
+        return result
 
-    monkeypatch.setattr(prediction_run, "write_picture", write)
+    monkeypatch.setattr(place, name, wished)
     assert run(weights, photos, tmp_path) == 130
     assert images_of(tmp_path) == [{"0.jpg", "1.jpg"}] * 4
 

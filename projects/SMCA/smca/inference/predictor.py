@@ -82,8 +82,8 @@ class Predictor:
             threshold: lowest score of a detection.
             batch_size: most images at a time; on a CPU large images come in smaller batches, which are faster there.
             max_pixels: image files that claim more are refused.
-            compile: the model by ``torch.compile``: faster, after about a minute at the first image, and again at the
-                first batch of several; numbers differ in rounding.
+            compile: the model by ``torch.compile``: faster in bfloat16, after about a minute at the first image, and
+                again at the first batch of several; numbers differ in rounding.
 
         Raises:
             InputError: if an argument is of another type or out of its range, the device is not there, or ``compile``

@@ -207,7 +207,6 @@ class PredictionRun:
                 yield image
 
         drawn: deque[Future[_Found]] = deque()
-
         has_failed = threading.Event()
 
         def draw(found: _Found, image: np.ndarray | None) -> _Found:
