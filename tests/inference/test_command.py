@@ -218,6 +218,15 @@ def test_bad_arguments(weights, photos, tmp_path, monkeypatch, capsys, arguments
     assert list(tmp_path.iterdir()) == [photos]
 
 
+def test_the_model_is_compiled_where_it_is_asked_for(weights, photos, monkeypatch, capsys):
+    compiled = []
+    monkeypatch.setattr("smca.inference.predictor.compile_parts", compiled.append)
+    assert run(weights, photos / "a") == 0
+    assert (compiled, "compiled" in capsys.readouterr().out) == ([], False)
+    assert run(weights, photos / "a", "--compile") == 0
+    assert (len(compiled), "compiled" in capsys.readouterr().out) == (1, True)
+
+
 def test_freed_memory_is_kept(weights, photos, monkeypatch):
     called = []
     monkeypatch.setattr(command, "keep_freed_memory", lambda: called.append(True))

@@ -122,6 +122,9 @@ def test_batch_gives_what_single_images_give():
             pairs = pairs_of(matches, layer, image)
             assert pairs == pairs_of(alone, layer, 0)
             assert pairs == sorted(pairs)
+    # Images in order, queries ascending inside an image.
+    places = matches.image * QUERIES + matches.query
+    assert (places.diff() > 0).all()
 
 
 @pytest.mark.parametrize("classification", [FocalClassification(), CrossEntropyClassification()])
