@@ -222,9 +222,9 @@ def test_the_model_is_compiled_where_it_is_asked_for(weights, photos, monkeypatc
     compiled = []
     monkeypatch.setattr("smca.inference.predictor.compile_parts", compiled.append)
     assert run(weights, photos / "a") == 0
-    assert (compiled, "compiled" in capsys.readouterr().out) == ([], False)
+    assert (compiled, "the model is compiled" in capsys.readouterr().out) == ([], False)
     assert run(weights, photos / "a", "--compile") == 0
-    assert (len(compiled), "compiled" in capsys.readouterr().out) == (1, True)
+    assert (len(compiled), "the model is compiled" in capsys.readouterr().out) == (1, True)
 
 
 def test_freed_memory_is_kept(weights, photos, monkeypatch):
